@@ -1,0 +1,3 @@
+//! archive_command and restore_command for PostgreSQL.
+
+fn main() {}

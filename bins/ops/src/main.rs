@@ -1,0 +1,3 @@
+//! The operator's command line: health, diagnosis and care of PostgreSQL and Redis.
+
+fn main() {}

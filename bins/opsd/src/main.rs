@@ -1,0 +1,3 @@
+//! The ops daemon.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Backup stores and repositories for ops.

@@ -1,0 +1,1 @@
+//! Redis and Valkey health probes and throwaway local servers for ops.

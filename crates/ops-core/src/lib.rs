@@ -1,0 +1,67 @@
+//! What an operation *is*: the five traits of ops, the words they speak, and the one report they fill.
+//!
+//! This crate knows no driver. PostgreSQL lives in `ops-pg`, Redis in `ops-cache`, the host and HTTP in
+//! `ops-host`; `ops-runbook` wires them from one `ops.toml`.
+//!
+//! | trait | what it is for |
+//! |---|---|
+//! | [`HealthProbe`] | looks at one thing and reports; unhealthy is data, `Err` means "could not tell" |
+//! | [`MaintenanceTask`] | plans a change, then executes exactly that plan |
+//! | [`BackupStore`] | keeps named bytes with atomic visibility |
+//! | [`Notifier`] | makes one attempt to tell somebody |
+//! | [`Step`] | one journalled step of a procedure, with verification and undo |
+//!
+//! # A health report in a few lines
+//!
+//! ```
+//! use ops_core::{Context, HealthProbe, ProbeReport, ProbeSet, Result, Status};
+//!
+//! #[derive(Debug)]
+//! struct Queue;
+//!
+//! #[async_trait::async_trait]
+//! impl HealthProbe for Queue {
+//!     fn name(&self) -> &str {
+//!         "app.queue"
+//!     }
+//!     async fn probe(&self, _cx: &Context) -> Result<ProbeReport> {
+//!         Ok(ProbeReport::new("3 jobs wait"))
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let mut probes = ProbeSet::new("shop");
+//! probes.add("worker", Queue);
+//! let report = probes.run(&Context::new()).await;
+//! assert_eq!(report.status, Status::Ok);
+//! # });
+//! ```
+
+pub mod context;
+pub mod error;
+pub mod exit;
+pub mod finding;
+pub mod health;
+pub mod measurement;
+pub mod probe;
+pub mod probe_set;
+pub mod redact;
+pub mod remedy;
+pub mod report;
+pub mod score;
+pub mod status;
+pub mod threshold;
+pub mod window;
+
+pub use context::{Clock, Context, Progress, RunId, SystemClock};
+pub use error::{Error, ErrorKind, Result, Retry};
+pub use finding::{Finding, Severity};
+pub use health::{HealthReport, ProbeResult};
+pub use measurement::{Measurement, Unit};
+pub use probe::{Explanation, HealthProbe, ProbeSpec, Requirement};
+pub use probe_set::{ProbeSet, ProbeSetOptions};
+pub use redact::Secret;
+pub use remedy::Remedy;
+pub use report::{ProbeReport, Unseen};
+pub use status::Status;
+pub use threshold::{Bounds, Direction, Limits, Threshold, ThresholdSpec};

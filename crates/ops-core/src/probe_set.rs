@@ -1,0 +1,305 @@
+//! Several probes run as one: concurrently, each within its deadline, with one report for all.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::health::{Cost, HealthReport, ProbeResult};
+use crate::probe::HealthProbe;
+use crate::report::ProbeReport;
+use crate::status::Status;
+
+/// How a [`ProbeSet`] runs.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ProbeSetOptions {
+    /// What one probe may take, waiting for its turn on a shared connection apart. 5 s.
+    pub probe_deadline: Duration,
+    /// What the whole run may take. 30 s.
+    pub run_deadline: Duration,
+    /// Probes in flight at once. 64: probes of one target queue at its one connection by themselves.
+    pub concurrency: usize,
+    /// How long [`ProbeSet::cached`] answers from the last run. 5 s.
+    pub cache_for: Duration,
+}
+
+impl Default for ProbeSetOptions {
+    fn default() -> Self {
+        Self {
+            probe_deadline: Duration::from_secs(5),
+            run_deadline: Duration::from_secs(30),
+            concurrency: 64,
+            cache_for: Duration::from_secs(5),
+        }
+    }
+}
+
+impl ProbeSetOptions {
+    /// Sets what one probe may take.
+    #[must_use]
+    pub fn with_probe_deadline(mut self, deadline: Duration) -> Self {
+        self.probe_deadline = deadline;
+        self
+    }
+
+    /// Sets what the whole run may take.
+    #[must_use]
+    pub fn with_run_deadline(mut self, deadline: Duration) -> Self {
+        self.run_deadline = deadline;
+        self
+    }
+
+    /// Sets how long a cached report serves.
+    #[must_use]
+    pub fn with_cache_for(mut self, time: Duration) -> Self {
+        self.cache_for = time;
+        self
+    }
+}
+
+/// A probe, and where its result is filed.
+#[derive(Clone, Debug)]
+struct Entry {
+    target: String,
+    database: Option<String>,
+    group: Cow<'static, str>,
+    probe: Arc<dyn HealthProbe>,
+}
+
+/// Probes that make one report. See the [crate documentation](crate) for an example.
+#[derive(Debug)]
+pub struct ProbeSet {
+    service: String,
+    options: ProbeSetOptions,
+    entries: Vec<Entry>,
+    cache: Mutex<Option<(Instant, Arc<HealthReport>)>>,
+}
+
+impl ProbeSet {
+    /// An empty set for the service of that name.
+    pub fn new(service: impl Into<String>) -> Self {
+        Self {
+            service: service.into(),
+            options: ProbeSetOptions::default(),
+            entries: Vec::new(),
+            cache: Mutex::new(None),
+        }
+    }
+
+    /// Replaces the options.
+    #[must_use]
+    pub fn with_options(mut self, options: ProbeSetOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Adds a probe of the group `custom`.
+    pub fn add(&mut self, target: impl Into<String>, probe: impl HealthProbe + 'static) {
+        self.add_grouped(target, None, "custom", probe);
+    }
+
+    /// Adds a probe with its database and the group that it is scored with.
+    pub fn add_grouped(
+        &mut self,
+        target: impl Into<String>,
+        database: Option<String>,
+        group: impl Into<Cow<'static, str>>,
+        probe: impl HealthProbe + 'static,
+    ) {
+        self.entries.push(Entry {
+            target: target.into(),
+            database,
+            group: group.into(),
+            probe: Arc::new(probe),
+        });
+    }
+
+    /// How many probes it holds.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Runs every probe once. Never fails: what could not be told is `Unknown` in the report. A probe that is out
+    /// of time is cancelled, given a moment to clean up after itself, and abandoned.
+    pub async fn run(&self, cx: &Context) -> HealthReport {
+        let started = Instant::now();
+        let run = cx.new_run().with_deadline(self.options.run_deadline);
+        let at = run.now();
+        let probes: Vec<ProbeResult> = stream::iter(&self.entries)
+            .map(|entry| run_one(&run, entry, self.options.probe_deadline))
+            .buffered(self.options.concurrency.max(1))
+            .collect()
+            .await;
+        let cost = Cost {
+            round_trips: run.cost().round_trips(),
+            server_ms: millis(run.cost().server_time()),
+            wall_ms: millis(started.elapsed()),
+        };
+        HealthReport::new(self.service.clone(), at, probes, cost)
+    }
+
+    /// The last report while it is fresh, else a new one; requests that come together share one run.
+    pub async fn cached(&self, cx: &Context) -> Arc<HealthReport> {
+        let mut cache = self.cache.lock().await;
+        if let Some((at, report)) = &*cache
+            && at.elapsed() < self.options.cache_for
+        {
+            return Arc::clone(report);
+        }
+        let report = Arc::new(self.run(cx).await);
+        *cache = Some((Instant::now(), Arc::clone(&report)));
+        report
+    }
+}
+
+/// What a cancelled probe may take to stop its server-side work.
+const CLEAN_UP: Duration = Duration::from_secs(1);
+
+async fn run_one(run: &Context, entry: &Entry, allowed: Duration) -> ProbeResult {
+    let started = Instant::now();
+    let mut result = ProbeResult {
+        probe: entry.probe.name().to_owned(),
+        target: entry.target.clone(),
+        database: entry.database.clone(),
+        group: entry.group.clone().into_owned(),
+        status: Status::Unknown,
+        summary: String::new(),
+        measurements: Vec::new(),
+        findings: Vec::new(),
+        unseen: Vec::new(),
+        took_ms: 0.0,
+    };
+    result.fill(bounded(run.with_deadline(allowed), entry).await);
+    result.took_ms = millis(started.elapsed());
+    result
+}
+
+/// Runs a probe in a task of its own: a panic ends the task, and a task that ignores its deadline is aborted.
+async fn bounded(cx: Context, entry: &Entry) -> Result<ProbeReport> {
+    let (probe, inner) = (Arc::clone(&entry.probe), cx.clone());
+    let mut task = tokio::spawn(async move { probe.probe(&inner).await });
+    let failed = |kind, why: String| Error::new(kind, "run the probe").because(why);
+    let joined = tokio::select! {
+        biased;
+        joined = &mut task => joined,
+        () = out_of_time(&cx) => {
+            let stopped = cx.is_cancelled();
+            cx.cancel();
+            match tokio::time::timeout(CLEAN_UP, &mut task).await {
+                Ok(joined) => joined,
+                Err(_) => {
+                    task.abort();
+                    return Err(if stopped {
+                        failed(ErrorKind::Cancelled, "cancelled".into())
+                    } else {
+                        failed(ErrorKind::Timeout, "no result within its deadline".into())
+                    });
+                }
+            }
+        }
+    };
+    match joined {
+        Ok(result) => result,
+        Err(panic) => Err(failed(ErrorKind::Bug, format!("the probe panicked: {panic}"))),
+    }
+}
+
+async fn out_of_time(cx: &Context) {
+    // The probe's own timer strikes first, at the same deadline: it knows better what to say about it.
+    let timer = async {
+        cx.expired().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    tokio::select! {
+        () = timer => {}
+        () = cx.cancelled() => {}
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Debug)]
+    enum Misbehaves {
+        Panics,
+        Hangs,
+        Fails,
+        Behaves,
+    }
+
+    #[async_trait]
+    impl HealthProbe for Misbehaves {
+        fn name(&self) -> &str {
+            "t.misbehaves"
+        }
+        async fn probe(&self, _cx: &Context) -> Result<ProbeReport> {
+            match self {
+                Misbehaves::Panics => panic!("oh"),
+                Misbehaves::Hangs => std::future::pending().await,
+                Misbehaves::Fails => {
+                    Err(Error::new(ErrorKind::PermissionDenied, "look").with_fix("GRANT x TO y"))
+                }
+                Misbehaves::Behaves => Ok(ProbeReport::new("fine")),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_hangs_or_panics_costs_itself() {
+        let mut set = ProbeSet::new("t");
+        for probe in [Misbehaves::Panics, Misbehaves::Hangs, Misbehaves::Fails, Misbehaves::Behaves] {
+            set.add("x", probe);
+        }
+        let report = set.run(&Context::new()).await;
+        let statuses: Vec<_> = report.probes.iter().map(|probe| probe.status).collect();
+        assert_eq!(statuses, [Status::Unknown, Status::Unknown, Status::Unknown, Status::Ok]);
+        assert_eq!(report.probes[2].unseen[0].fix.as_deref(), Some("GRANT x TO y"));
+        assert_eq!((report.status, report.coverage), (Status::Unknown, 0.25));
+    }
+
+    #[derive(Debug, Default)]
+    struct Counts(Arc<AtomicUsize>);
+
+    #[async_trait]
+    impl HealthProbe for Counts {
+        fn name(&self) -> &str {
+            "t.counts"
+        }
+        async fn probe(&self, _cx: &Context) -> Result<ProbeReport> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Ok(ProbeReport::new("counted"))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stampede_costs_one_run() {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let mut set = ProbeSet::new("t");
+        set.add("x", Counts(Arc::clone(&runs)));
+        let cx = Context::new();
+        futures::future::join_all((0..100).map(|_| set.cached(&cx))).await;
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+        tokio::time::advance(Duration::from_secs(6)).await;
+        set.cached(&cx).await;
+        assert_eq!(runs.load(Ordering::SeqCst), 2);
+    }
+}

@@ -1,0 +1,208 @@
+//! Rates and ratios over a window, never over a lifetime.
+//!
+//! A counter that has run since the server started says nothing about now: an hour of trouble disappears in a
+//! month of calm. So a windowed probe takes a [`Sample`], compares it with the last one stored under the same
+//! [`WindowKey`], and speaks about the time between. Where none is stored, it samples twice within the run.
+//! A sample from another epoch (statistics reset, server restarted, failed over) starts a new baseline.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::error::Result;
+
+/// A baseline older than this describes another day: the probe samples twice instead.
+pub const MAX_BASELINE_AGE: Duration = Duration::from_secs(3600);
+
+/// Whose counters these are: the server's own identity (not the address it is reached by) and the probe.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WindowKey {
+    /// The server's identity: PostgreSQL's system identifier with the database, Redis' run id.
+    pub server: String,
+    /// The probe.
+    pub probe: String,
+}
+
+/// Counters at one time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What the counters count from: changes when the server resets them.
+    pub epoch: String,
+    /// The counters by name. They only rise within one epoch.
+    pub counters: BTreeMap<String, f64>,
+}
+
+/// What two samples say together.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SampleOutcome {
+    /// The counters' rise over the time between.
+    Window(Window),
+    /// They belong to different epochs, or no time passed: the later one is a new baseline, and there is
+    /// nothing to say yet.
+    NewBaseline {
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+/// The rise of counters over a time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Window {
+    /// From when to when, as long as it is.
+    pub length: Duration,
+    deltas: BTreeMap<String, f64>,
+}
+
+impl Window {
+    /// Compares two samples. A counter that is new in the later sample rose from zero; one that went down was
+    /// dropped and counted anew (as `pg_stat_statements` does when it evicts), so its value is its rise.
+    ///
+    /// ```
+    /// use ops_core::window::{Sample, SampleOutcome, Window};
+    /// let at = |s: i64, hits: f64| Sample {
+    ///     at: chrono::DateTime::from_timestamp(s, 0).unwrap(),
+    ///     epoch: "a".into(),
+    ///     counters: [("hits".to_owned(), hits)].into(),
+    /// };
+    /// let SampleOutcome::Window(window) = Window::between(&at(0, 100.0), &at(10, 150.0)) else { panic!() };
+    /// assert_eq!(window.per_second("hits"), 5.0);
+    /// ```
+    pub fn between(earlier: &Sample, later: &Sample) -> SampleOutcome {
+        if earlier.epoch != later.epoch {
+            return SampleOutcome::NewBaseline { reason: "the counters were reset" };
+        }
+        let Ok(length) = (later.at - earlier.at).to_std() else {
+            return SampleOutcome::NewBaseline { reason: "the clock went back" };
+        };
+        if length.is_zero() {
+            return SampleOutcome::NewBaseline { reason: "no time passed" };
+        }
+        let deltas = later
+            .counters
+            .iter()
+            .map(|(name, now)| match earlier.counters.get(name) {
+                Some(before) if before <= now => (name.clone(), now - before),
+                Some(_) | None => (name.clone(), *now),
+            })
+            .collect();
+        SampleOutcome::Window(Window { length, deltas })
+    }
+
+    /// How much a counter rose; zero for one that is not there.
+    pub fn delta(&self, counter: &str) -> f64 {
+        self.deltas.get(counter).copied().unwrap_or(0.0)
+    }
+
+    /// How much a counter rose per second.
+    pub fn per_second(&self, counter: &str) -> f64 {
+        self.delta(counter) / self.length.as_secs_f64()
+    }
+
+    /// How much a counter rose per hour.
+    pub fn per_hour(&self, counter: &str) -> f64 {
+        self.per_second(counter) * 3600.0
+    }
+
+    /// All counters with their rise.
+    pub fn deltas(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.deltas.iter().map(|(name, delta)| (name.as_str(), *delta))
+    }
+}
+
+/// Keeps the last sample of each key. In memory for a service that embeds probes; in the state store otherwise.
+#[async_trait]
+pub trait Baselines: Send + Sync + Debug {
+    /// The sample stored last.
+    async fn latest(&self, key: &WindowKey) -> Result<Option<Sample>>;
+    /// Stores a sample in its place.
+    async fn store(&self, key: &WindowKey, sample: &Sample) -> Result<()>;
+}
+
+/// Baselines for as long as the process lives.
+#[derive(Debug, Default)]
+pub struct MemoryBaselines {
+    samples: Mutex<HashMap<WindowKey, Sample>>,
+}
+
+#[async_trait]
+impl Baselines for MemoryBaselines {
+    async fn latest(&self, key: &WindowKey) -> Result<Option<Sample>> {
+        Ok(self.samples.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
+    }
+
+    async fn store(&self, key: &WindowKey, sample: &Sample) -> Result<()> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), sample.clone());
+        Ok(())
+    }
+}
+
+/// Takes a sample and compares it with the stored one; takes two, [`Context::window_gap`] apart, where there is
+/// none, or only one of another epoch or older than [`MAX_BASELINE_AGE`]. The last sample taken is stored.
+/// `take` must read fresh counters each time: PostgreSQL caches statistics inside a transaction.
+///
+/// # Errors
+/// Those of `take` and of the store.
+pub async fn observe(
+    cx: &Context,
+    key: &WindowKey,
+    take: impl AsyncFn() -> Result<Sample>,
+) -> Result<SampleOutcome> {
+    let stored = cx.baselines().latest(key).await?;
+    let mut later = take().await?;
+    let fresh = stored.filter(|earlier| {
+        let age = (later.at - earlier.at).to_std().unwrap_or(Duration::MAX);
+        earlier.epoch == later.epoch && age >= cx.window_gap() && age <= MAX_BASELINE_AGE
+    });
+    let earlier = match fresh {
+        Some(earlier) => earlier,
+        None => {
+            let first = later;
+            cx.waiting(tokio::time::sleep(cx.window_gap())).await;
+            later = take().await?;
+            first
+        }
+    };
+    cx.baselines().store(key, &later).await?;
+    Ok(Window::between(&earlier, &later))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(second: i64, epoch: &str, counters: &[(&str, f64)]) -> Sample {
+        Sample {
+            at: DateTime::from_timestamp(second, 0).unwrap(),
+            epoch: epoch.to_owned(),
+            counters: counters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_reset_starts_a_new_baseline() {
+        let outcome = Window::between(&sample(0, "a", &[("x", 5.0)]), &sample(60, "b", &[("x", 900.0)]));
+        assert!(matches!(outcome, SampleOutcome::NewBaseline { .. }));
+    }
+
+    #[test]
+    fn counters_that_appear_or_fall_rose_from_zero() {
+        let earlier = sample(0, "a", &[("kept", 10.0), ("evicted", 100.0)]);
+        let later = sample(10, "a", &[("kept", 15.0), ("evicted", 3.0), ("new", 7.0)]);
+        let SampleOutcome::Window(window) = Window::between(&earlier, &later) else { panic!("a window") };
+        assert_eq!(window.deltas().collect::<Vec<_>>(), [("evicted", 3.0), ("kept", 5.0), ("new", 7.0)]);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_makes_no_rate() {
+        let outcome = Window::between(&sample(60, "a", &[]), &sample(0, "a", &[]));
+        assert!(matches!(outcome, SampleOutcome::NewBaseline { .. }));
+    }
+}

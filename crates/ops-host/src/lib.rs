@@ -1,0 +1,1 @@
+//! Host and HTTP health probes for ops.

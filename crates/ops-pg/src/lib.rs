@@ -1,0 +1,1 @@
+//! PostgreSQL health probes and throwaway local clusters for ops.

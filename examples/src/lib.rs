@@ -1,0 +1,1 @@
+//! One small program per way of composing ops.

@@ -1,0 +1,1 @@
+//! Throwaway real servers, proxies and fault stores for tests.
