@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::redact::redact;
@@ -79,10 +80,12 @@ pub enum Retry {
 ///     .because("connection refused");
 /// assert_eq!(error.to_string(), "failed to connect to postgres://app:***@db/shop: connection refused");
 /// ```
-#[derive(Debug)]
+///
+/// Clones share the source: a failed connection is the same cause for every probe that wanted it.
+#[derive(Clone, Debug)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     kind: ErrorKind,
     retry: Retry,
@@ -90,7 +93,7 @@ struct Inner {
     target: Option<String>,
     message: Option<String>,
     fix: Option<String>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
@@ -138,7 +141,7 @@ impl Error {
     /// Keeps the cause.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 

@@ -22,7 +22,7 @@ pub struct HealthReport {
     pub service: String,
     /// When the run began.
     pub at: DateTime<Utc>,
-    /// Critical over warning over unknown over ok.
+    /// Critical over warning over unknown over ok; unknown where no probe applied.
     pub status: Status,
     /// 0 to 100, from what was seen; null where nothing was.
     pub score: Option<u8>,
@@ -96,11 +96,14 @@ impl ProbeResult {
 impl HealthReport {
     pub(crate) fn new(service: String, at: DateTime<Utc>, probes: Vec<ProbeResult>, cost: Cost) -> Self {
         let score = score::score(&probes);
+        // Where nothing was judged, nothing is known to be well.
+        let judged = probes.iter().any(|probe| probe.status != Status::NotApplicable);
+        let worst = Status::worst(probes.iter().map(|probe| probe.status));
         Self {
             schema: SCHEMA.to_owned(),
             service,
             at,
-            status: Status::worst(probes.iter().map(|probe| probe.status)),
+            status: if judged { worst } else { Status::Unknown },
             score: score.points,
             coverage: score.coverage,
             points_lost: score.lost,

@@ -47,10 +47,13 @@ pub mod probe;
 pub mod probe_set;
 pub mod redact;
 pub mod remedy;
+pub mod render;
 pub mod report;
 pub mod score;
 pub mod status;
 pub mod threshold;
+#[cfg(feature = "throwaway")]
+pub mod throwaway;
 pub mod window;
 
 pub use context::{Clock, Context, Progress, RunId, SystemClock};

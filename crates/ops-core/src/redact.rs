@@ -80,8 +80,13 @@ fn redact_assignments(text: &str) -> String {
     out
 }
 
-/// The bytes of `=`, `: ` or `": "` after a key, or `None` where no value follows.
+/// The bytes of `=`, `: ` or `": "` after a key, of the blanks before a quoted word (`PASSWORD 'x'`, as SQL has
+/// it), or `None` where no value follows.
 fn assignment(after: &str) -> Option<usize> {
+    let blanks = after.len() - after.trim_start().len();
+    if blanks > 0 && after[blanks..].starts_with('\'') {
+        return Some(blanks);
+    }
     let trimmed = after.trim_start_matches(['"', '\'', ' ']);
     let sign = trimmed.strip_prefix(['=', ':'])?;
     let value = sign.trim_start_matches(' ');
@@ -125,6 +130,7 @@ mod tests {
             (r#"{"token": "abc", "n": 1}"#, r#"{"token": "***", "n": 1}"#),
             ("password authentication failed", "password authentication failed"),
             ("the secret is out", "the secret is out"),
+            ("ALTER ROLE x PASSWORD 'abc' VALID", "ALTER ROLE x PASSWORD '***' VALID"),
         ] {
             assert_eq!(redact(text), expected);
         }

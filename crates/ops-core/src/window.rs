@@ -150,11 +150,10 @@ impl Baselines for MemoryBaselines {
 ///
 /// # Errors
 /// Those of `take` and of the store.
-pub async fn observe(
-    cx: &Context,
-    key: &WindowKey,
-    take: impl AsyncFn() -> Result<Sample>,
-) -> Result<SampleOutcome> {
+pub async fn observe<F>(cx: &Context, key: &WindowKey, take: impl Fn() -> F + Send) -> Result<SampleOutcome>
+where
+    F: Future<Output = Result<Sample>> + Send,
+{
     let stored = cx.baselines().latest(key).await?;
     let mut later = take().await?;
     let fresh = stored.filter(|earlier| {

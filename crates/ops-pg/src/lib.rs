@@ -1,1 +1,22 @@
-//! PostgreSQL health probes and throwaway local clusters for ops.
+//! PostgreSQL for ops: probes that look without harm, metrics in SQL, and throwaway clusters to test against.
+//!
+//! A [`PgTarget`] is one database over one connection. [`registry`] lists the built-in probes; each declares what
+//! it needs in order to see, and says `Unknown` with the exact `GRANT` where it cannot. Everything is read in
+//! short read-only transactions with a statement and a lock timeout; nothing takes a lock on a user's table.
+
+mod capabilities;
+mod config;
+mod error;
+mod metric;
+mod probe;
+mod probes;
+mod row;
+mod statement;
+mod target;
+
+pub use capabilities::{Capabilities, Extension};
+pub use config::{PgConfig, RlsConfig};
+pub use metric::{MetricConfig, SqlMetric};
+pub use probe::{BoundProbe, PgProbe, Scope, registry};
+pub use row::Row;
+pub use target::PgTarget;

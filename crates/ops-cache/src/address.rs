@@ -1,0 +1,114 @@
+//! The URL of a server, taken apart once: where it is, and who we are there.
+
+use ops_core::redact::ExposeSecret;
+use ops_core::{Error, ErrorKind, Result, Secret};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+
+/// Where a server is, and who we are there. Prints its address only.
+#[derive(Clone)]
+pub(crate) struct Address {
+    /// Without credentials, database or protocol: the driver would otherwise send `HELLO`, `SELECT` and
+    /// `CLIENT SETINFO`, which a locked-down user may not run and a health check does not need.
+    pub(crate) info: ConnectionInfo,
+    pub(crate) credentials: Option<Credentials>,
+    display: String,
+}
+
+#[derive(Clone)]
+pub(crate) struct Credentials {
+    pub(crate) user: Option<String>,
+    pub(crate) password: Secret,
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Address").field(&self.display).finish()
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.display)
+    }
+}
+
+impl Address {
+    /// Takes a URL apart. The message never repeats any of it.
+    pub(crate) fn parse(url: &Secret) -> Result<Self> {
+        let info = url.expose_secret().trim().into_connection_info().map_err(|error| {
+            let why = match error.kind() {
+                redis::ErrorKind::InvalidClientConfig => error.to_string().replace(" - InvalidClientConfig", ""),
+                _ => "the URL does not parse".to_owned(),
+            };
+            Error::new(ErrorKind::Configuration, "read the Redis URL").because(why).with_fix(
+                "redis://USER:PASSWORD@HOST:6379/0, rediss:// for TLS, or redis+unix:///path/to.sock; \
+                 percent-encode what is special in the password",
+            )
+        })?;
+        let settings = info.redis_settings();
+        let user = settings.username().map(str::to_owned);
+        let password = settings.password().map(|password| Secret::from(password.to_owned()));
+        // A user without a password logs in with an empty one, which is what `nopass` users accept.
+        let credentials = match (user, password) {
+            (None, None) => None,
+            (user, password) => {
+                Some(Credentials { user, password: password.unwrap_or_else(|| Secret::from(String::new())) })
+            }
+        };
+        let bare = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
+        let display = display(info.addr());
+        Ok(Self { info: info.set_redis_settings(bare), credentials, display })
+    }
+
+    /// The user that the server's ACL knows us by.
+    pub(crate) fn user(&self) -> &str {
+        self.credentials.as_ref().and_then(|who| who.user.as_deref()).unwrap_or("default")
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
+    }
+}
+
+fn display(addr: &ConnectionAddr) -> String {
+    match addr {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        }
+        ConnectionAddr::Unix(path) => path.display().to_string(),
+        _ => "an address of unknown kind".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Address> {
+        Address::parse(&Secret::from(url.to_owned()))
+    }
+
+    #[test]
+    fn an_address_prints_without_its_password() {
+        for (url, shown, user) in [
+            ("redis://cache", "cache:6379", "default"),
+            ("redis://:hunter2@cache:7000/3", "cache:7000", "default"),
+            ("rediss://ops:hunter2@cache", "cache:6379", "ops"),
+            ("redis://ops@[::1]:6380", "[::1]:6380", "ops"),
+            ("redis+unix:///run/redis.sock?user=ops&pass=hunter2", "/run/redis.sock", "ops"),
+        ] {
+            let address = parse(url).unwrap();
+            assert_eq!((address.to_string().as_str(), address.user()), (shown, user), "{url}");
+            assert!(!format!("{address:?} {:?}", address.info).contains("hunter2"), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_url_says_so_and_keeps_its_secret() {
+        for url in ["http://u:hunter2@cache", "hunter2", "redis://u:hunter2@", "redis://u:hunter2@cache/x", ""] {
+            let error = parse(url).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
+            assert!(!format!("{error:?} {}", error.report()).contains("hunter2"), "{url}");
+        }
+    }
+}

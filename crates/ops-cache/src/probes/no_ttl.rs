@@ -1,0 +1,162 @@
+//! `redis.no_ttl`: keys that nobody will expire.
+
+use async_trait::async_trait;
+use ops_core::{
+    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Requirement, Result,
+    Severity, ThresholdSpec, Unit,
+};
+use serde_json::json;
+
+use crate::info::{Info, Keyspace};
+use crate::probe::RedisProbe;
+use crate::target::RedisTarget;
+
+pub(crate) static SPEC: ProbeSpec = ProbeSpec {
+    name: "redis.no_ttl",
+    group: "cache",
+    explanation: Explanation {
+        why: "A cache key without a TTL stays until somebody deletes it: data that should have been refreshed is \
+              served stale, and memory fills with what nobody reads.",
+        measures: "keys less expires for each database, from the keyspace section of INFO: two counters, whatever \
+                   the number of keys. Nothing is scanned, and no key is touched. Whether such keys are a mistake \
+                   depends on what the server is for, so this only informs unless a threshold is configured.",
+        queries: &[("INFO", "# Keyspace: db0:keys=…,expires=…")],
+        codes: &[("redis.keys.no_ttl", "a database holds keys that never expire")],
+        versions: "Redis 6.2 and later, Valkey 8 and later",
+        cost: "none beyond the INFO that all probes share",
+        remedy: "Give the key its TTL where it is written: SET key value EX seconds. EXPIRE … NX gives one to keys \
+                 that have none, without shortening others (Redis 7).",
+    },
+    thresholds: &[ThresholdSpec {
+        name: "without_ttl",
+        meaning: "the share of a database's keys that have no TTL",
+        unit: Unit::Percent,
+        direction: Direction::Above,
+        warning: None,
+        critical: None,
+        source: "none by default: a queue or a store keeps all of its keys, and rightly",
+    }],
+    requires: &[Requirement::Command("info")],
+};
+
+/// See [`SPEC`].
+#[derive(Debug)]
+pub(crate) struct NoTtl;
+
+#[async_trait]
+impl RedisProbe for NoTtl {
+    fn spec(&self) -> &'static ProbeSpec {
+        &SPEC
+    }
+
+    async fn probe(&self, cx: &Context, redis: &RedisTarget, limits: &Limits) -> Result<ProbeReport> {
+        judge(&redis.info(cx).await?.info, limits)
+    }
+}
+
+fn judge(info: &Info, limits: &Limits) -> Result<ProbeReport> {
+    let databases = info.databases()?;
+    let keys: u64 = databases.iter().map(|database| database.keys).sum();
+    let without: u64 = databases.iter().map(Keyspace::without_ttl).sum();
+    let counted = |name, value: u64| Measurement::new(name, value as f64, Unit::Count);
+    let summary = match (keys, without) {
+        (0, _) => "it holds no keys".to_owned(),
+        (_, 0) => format!("all {} keys have a TTL", Unit::Count.format(keys as f64)),
+        _ => format!(
+            "{} of {} keys have no TTL",
+            Unit::Count.format(without as f64),
+            Unit::Count.format(keys as f64)
+        ),
+    };
+    let mut report =
+        ProbeReport::new(summary).measure(counted("keys", keys)).measure(counted("keys_without_ttl", without));
+    for database in databases.iter().filter(|database| database.keys > 0) {
+        let (share, finding) = judge_database(database, limits);
+        report = report.measure(share).findings(finding);
+    }
+    Ok(report)
+}
+
+fn judge_database(database: &Keyspace, limits: &Limits) -> (Measurement, Option<Finding>) {
+    let name = format!("db{}", database.database);
+    let without = database.without_ttl();
+    let share = Measurement::new("without_ttl", without as f64 / database.keys as f64 * 100.0, Unit::Percent)
+        .judged_by(limits.get("without_ttl"))
+        .label("database", &name);
+    let finding = (without > 0).then(|| {
+        let severity = Severity::of(share.status()).unwrap_or(Severity::Info);
+        let message = format!(
+            "{} of {} keys in {name} never expire ({})",
+            Unit::Count.format(without as f64),
+            Unit::Count.format(database.keys as f64),
+            share.format()
+        );
+        Finding::new(severity, "redis.keys.no_ttl", message)
+            .evidence(json!({
+                "database": name, "keys": database.keys, "expires": database.expires, "without_ttl": without,
+            }))
+            .remedy(
+                Remedy::statement(format!("redis-cli -n {} --scan --count 100 | head -50", database.database)).because(
+                    "Shows a sample of names, so that the writer can be found; scanning counts as no hit. Give the \
+                     key its TTL where it is written: SET key value EX seconds.",
+                ),
+            )
+            .object(name)
+    });
+    (share, finding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{REDIS_7, without};
+    use ops_core::{Bounds, Status};
+
+    fn found(reply: &str, limits: &Limits) -> Vec<(String, Severity, u64)> {
+        judge(&Info::parse(reply), limits)
+            .unwrap()
+            .found()
+            .iter()
+            .map(|finding| {
+                let count = finding.evidence[0]["without_ttl"].as_u64().unwrap();
+                (finding.object.clone().unwrap(), finding.severity, count)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_database_is_named_and_only_informs() {
+        let limits = Limits::defaults(&SPEC);
+        assert_eq!(
+            found(REDIS_7, &limits),
+            [("db0".to_owned(), Severity::Info, 5), ("db3".to_owned(), Severity::Info, 1)]
+        );
+        assert_eq!(judge(&Info::parse(REDIS_7), &limits).unwrap().status(), Status::Ok);
+    }
+
+    #[test]
+    fn a_configured_share_alarms_where_it_is_reached() {
+        let limits = Limits::defaults(&SPEC)
+            .with("without_ttl", Bounds { warning: Some(90.0), critical: None })
+            .unwrap();
+        assert_eq!(
+            found(REDIS_7, &limits),
+            [("db0".to_owned(), Severity::Info, 5), ("db3".to_owned(), Severity::Warning, 1)]
+        );
+    }
+
+    #[test]
+    fn keys_that_all_expire_and_no_keys_at_all_are_fine() {
+        let limits = Limits::defaults(&SPEC);
+        for reply in ["# Keyspace\ndb0:keys=3,expires=3,avg_ttl=9\n", "# Keyspace\n"] {
+            let report = judge(&Info::parse(reply), &limits).unwrap();
+            assert_eq!((report.status(), report.found().len()), (Status::Ok, 0), "{reply}");
+        }
+    }
+
+    #[test]
+    fn a_hidden_keyspace_is_not_an_empty_one() {
+        let hidden = without(&without(REDIS_7, "db0"), "db3").replace("# Keyspace", "");
+        assert!(judge(&Info::parse(&hidden), &Limits::defaults(&SPEC)).is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! What the server is and what we may see there: read once per connection, before anything is judged.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use ops_core::{Requirement, Result};
+use serde::Deserialize;
+
+use crate::row::Row;
+
+/// Serves PostgreSQL 14 and later. `pg_has_role(…, 'USAGE')` is true for a superuser too.
+pub(crate) const SQL: &str = "
+SELECT current_setting('server_version_num')::int4                       AS version_num,
+       current_setting('server_version')::text                           AS version,
+       current_database()::text                                          AS database,
+       current_user::text                                                AS role,
+       (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)      AS superuser,
+       (SELECT json_agg(rolname) FROM pg_roles
+         WHERE rolname LIKE 'pg\\_%' AND pg_has_role(current_user, oid, 'USAGE'))::text AS roles,
+       pg_is_in_recovery()                                               AS in_recovery,
+       (SELECT system_identifier::text FROM pg_control_system())         AS system_identifier,
+       pg_postmaster_start_time()                                        AS started_at,
+       (SELECT json_object_agg(e.extname, json_build_object('version', e.extversion, 'schema', quote_ident(n.nspname)))
+          FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace)::text AS extensions";
+
+/// An installed extension.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Extension {
+    /// Its version, as `CREATE EXTENSION` took it: not the server's.
+    pub version: String,
+    /// Its schema, quoted where it must be.
+    pub schema: String,
+}
+
+impl Extension {
+    /// Whether its version is at least `major.minor`.
+    pub fn at_least(&self, major: u32, minor: u32) -> bool {
+        let mut parts = self.version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (major, minor)
+    }
+}
+
+/// What the server is and what the current role may see there.
+#[derive(Clone, Debug)]
+pub struct Capabilities {
+    /// As `server_version_num` has it: 150018 for 15.18.
+    pub version_num: u32,
+    /// As the server writes it.
+    pub version: String,
+    /// The database connected to.
+    pub database: String,
+    /// The current role.
+    pub role: String,
+    /// Whether the role is a superuser.
+    pub superuser: bool,
+    /// Whether the server is a standby.
+    pub in_recovery: bool,
+    /// The cluster's identity, shared by its primary and standbys.
+    pub system_identifier: String,
+    /// When the server was started.
+    pub started_at: DateTime<Utc>,
+    /// Predefined roles whose rights the current role has.
+    roles: Vec<String>,
+    extensions: BTreeMap<String, Extension>,
+}
+
+impl Capabilities {
+    pub(crate) fn read(row: &Row) -> Result<Self> {
+        let json = |text: Option<String>| text.unwrap_or_else(|| "null".to_owned());
+        let roles: Option<Vec<String>> = serde_json::from_str(&json(row.get("roles")?)).unwrap_or_default();
+        let extensions: Option<BTreeMap<String, Extension>> =
+            serde_json::from_str(&json(row.get("extensions")?)).unwrap_or_default();
+        Ok(Self {
+            version_num: u32::try_from(row.get::<i32>("version_num")?).unwrap_or(0),
+            version: row.get("version")?,
+            database: row.get("database")?,
+            role: row.get("role")?,
+            superuser: row.get("superuser")?,
+            in_recovery: row.get("in_recovery")?,
+            system_identifier: row.get("system_identifier")?,
+            started_at: row.get("started_at")?,
+            roles: roles.unwrap_or_default(),
+            extensions: extensions.unwrap_or_default(),
+        })
+    }
+
+    /// The major version: 15 for 15.18.
+    pub fn major(&self) -> u32 {
+        self.version_num / 10_000
+    }
+
+    /// An installed extension.
+    pub fn extension(&self, name: &str) -> Option<&Extension> {
+        self.extensions.get(name)
+    }
+
+    /// The current role as SQL names it.
+    pub fn quoted_role(&self) -> String {
+        quote_ident(&self.role)
+    }
+
+    /// What of `requires` is missing, as the words and the fix of an `Unknown`.
+    pub(crate) fn missing(&self, requires: &[Requirement]) -> Option<Missing> {
+        requires.iter().find_map(|requirement| self.lacks(requirement))
+    }
+
+    fn lacks(&self, requirement: &Requirement) -> Option<Missing> {
+        match requirement {
+            Requirement::Role(role) if !self.roles.iter().any(|held| held == role) => {
+                Some(Missing::Unknown {
+                    what: format!("role {} does not have the rights of {role}", self.role),
+                    fix: format!("GRANT {role} TO {};", self.quoted_role()),
+                })
+            }
+            Requirement::Extension(name) if self.extension(name).is_none() => Some(Missing::Unknown {
+                what: format!("extension {name} is not installed in database {}", self.database),
+                fix: format!("CREATE EXTENSION {name};"),
+            }),
+            Requirement::ServerVersion(minimum) if self.version_num < *minimum => {
+                Some(Missing::NotApplicable {
+                    reason: format!("needs PostgreSQL {}, this is {}", minimum / 10_000, self.version),
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Why a probe cannot judge.
+pub(crate) enum Missing {
+    Unknown { what: String, fix: String },
+    NotApplicable { reason: String },
+}
+
+/// A name as SQL wants it: quoted where it is not plain lower case. PostgreSQL's own `quote_ident` also quotes
+/// its keywords; a quoted keyword too many does no harm, so everything that could be one is quoted here by the
+/// server, and this is for roles only.
+fn quote_ident(name: &str) -> String {
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && !matches!(
+            name,
+            "user" | "public" | "all" | "none" | "session_user" | "current_user" | "current_role"
+        );
+    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_extension_is_compared_by_number() {
+        let at = |version: &str| Extension { version: version.into(), schema: "public".into() };
+        for (version, expected) in
+            [("1.10", true), ("1.9", true), ("1.8", false), ("2.0", true), ("1", false)]
+        {
+            assert_eq!(at(version).at_least(1, 9), expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn odd_roles_are_quoted() {
+        for (name, expected) in [("app", "app"), ("user", "\"user\""), ("My\"Role", "\"My\"\"Role\"")] {
+            assert_eq!(quote_ident(name), expected);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The probes, one file each.
+
+mod blocking;
+mod connections;
+mod index_duplicate;
+mod reachable;
+mod rls;
+mod sequences;
+mod slow_queries;
+mod wraparound;
+
+use crate::probe::PgProbe;
+
+/// In the order of the report: what decides whether the rest means anything comes first.
+pub(crate) static ALL: &[&dyn PgProbe] = &[
+    &reachable::Reachable,
+    &connections::Connections,
+    &blocking::Blocking,
+    &wraparound::Wraparound,
+    &sequences::Sequences,
+    &slow_queries::SlowQueries,
+    &index_duplicate::IndexDuplicate,
+    &rls::Rls,
+];

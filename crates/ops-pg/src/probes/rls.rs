@@ -1,0 +1,352 @@
+//! `pg.rls`: is row security on where it must be, and can it be walked around?
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use ops_core::{
+    Context, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Result, Unit,
+};
+use serde_json::json;
+
+use crate::config::RlsConfig;
+use crate::probe::{PgProbe, Scope};
+use crate::row::Row;
+use crate::target::PgTarget;
+
+/// Serves PostgreSQL 14 and later. A policy whose expression is the constant true is known by its node tree:
+/// `pg_get_expr` would open the table, and wait behind an ALTER.
+const TABLES: &str = "
+SELECT n.nspname::text AS schema_name,
+       n.nspname || '.' || c.relname                       AS plain_name,
+       quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name,
+       c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
+       coalesce(p.policies, 0) AS policies, p.always_true, p.repeated
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN LATERAL (
+         SELECT count(*) AS policies,
+                array_agg(polname::text ORDER BY polname) FILTER (
+                  WHERE polpermissive AND (polqual::text ~ '^\\{CONST :consttype 16 .*:constvalue 1 \\[ 1 '
+                                        OR polwithcheck::text ~ '^\\{CONST :consttype 16 .*:constvalue 1 \\[ 1 '))
+                  AS always_true,
+                (SELECT string_agg(DISTINCT command, ', ') FROM (
+                   SELECT polcmd::text AS command, polroles FROM pg_policy q
+                    WHERE q.polrelid = c.oid AND q.polpermissive
+                    GROUP BY polcmd, polroles HAVING count(*) > 1) twice) AS repeated
+           FROM pg_policy WHERE polrelid = c.oid) p ON true
+ WHERE c.relkind IN ('r', 'p')
+   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                      AND d.objid = c.oid AND d.deptype = 'e')
+ ORDER BY 2";
+
+/// Serves PostgreSQL 14 and later (`security_invoker` came with 15; before, every view runs as its owner). Views
+/// and materialised views that read a table with row security and are open to others than their owner.
+const VIEWS: &str = "
+SELECT DISTINCT quote_ident(vn.nspname) || '.' || quote_ident(v.relname) AS view_name,
+       v.relkind::text AS kind,
+       quote_ident(tn.nspname) || '.' || quote_ident(t.relname) AS table_name,
+       pg_get_userbyid(v.relowner)::text AS owner,
+       (r.rolsuper OR r.rolbypassrls OR (v.relowner = t.relowner AND NOT t.relforcerowsecurity)) AS bypasses
+  FROM pg_class v
+  JOIN pg_namespace vn ON vn.oid = v.relnamespace
+  JOIN pg_rewrite w ON w.ev_class = v.oid
+  JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+                  AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> v.oid
+  JOIN pg_class t ON t.oid = d.refobjid AND t.relrowsecurity
+  JOIN pg_namespace tn ON tn.oid = t.relnamespace
+  JOIN pg_roles r ON r.oid = v.relowner
+ WHERE v.relkind IN ('v', 'm')
+   AND (v.relkind = 'm' OR NOT coalesce(v.reloptions::text ~* 'security_invoker=(true|on|1|yes)', false))
+   AND EXISTS (SELECT FROM aclexplode(v.relacl) a WHERE a.grantee <> v.relowner AND a.privilege_type = 'SELECT')
+ ORDER BY 1";
+
+/// Serves PostgreSQL 14 and later. SECURITY DEFINER functions of roles that row security does not hold, open to
+/// others, whose body names a table with row security: a hint, since a body is text.
+const FUNCTIONS: &str = "
+SELECT DISTINCT p.oid::regprocedure::text AS function_name,
+       quote_ident(tn.nspname) || '.' || quote_ident(t.relname) AS table_name,
+       pg_get_userbyid(p.proowner)::text AS owner
+  FROM pg_proc p
+  JOIN pg_namespace n ON n.oid = p.pronamespace
+  JOIN pg_roles r ON r.oid = p.proowner
+  JOIN pg_class t ON t.relrowsecurity AND t.relkind IN ('r', 'p')
+  JOIN pg_namespace tn ON tn.oid = t.relnamespace
+ WHERE p.prosecdef AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+   AND (r.rolsuper OR r.rolbypassrls OR (p.proowner = t.relowner AND NOT t.relforcerowsecurity))
+   AND p.prosrc ~* ('\\m' || regexp_replace(t.relname, '([^a-zA-Z0-9_])', '\\\\\\1', 'g') || '\\M')
+   AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+                WHERE a.grantee <> p.proowner AND a.privilege_type = 'EXECUTE')
+   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
+                      AND d.objid = p.oid AND d.deptype = 'e')
+ ORDER BY 1";
+
+static SPEC: ProbeSpec = ProbeSpec {
+    name: "pg.rls",
+    group: "security",
+    explanation: Explanation {
+        why: "Row security is what keeps one tenant's rows from another. A table that was forgotten, or a view that \
+              runs with its owner's rights, shows everything, and nothing fails.",
+        measures: "On the tables configured, on every table of the schemas configured, and, where nothing is \
+                   configured, on every table of a schema in which some table has row security: whether it is \
+                   enabled and has policies. Everywhere: policies on a table whose row security is off, policies \
+                   that are always true, the same permissive command twice, and views, materialised views and \
+                   SECURITY DEFINER functions that show such tables with their owner's rights. Reading catalogues \
+                   proves that the rules are there, not that they isolate.",
+        queries: &[
+            ("tables and their policies", TABLES),
+            ("views that read them with their owner's rights", VIEWS),
+            ("functions that may", FUNCTIONS),
+        ],
+        codes: &[
+            ("pg.rls.disabled", "a table that must have row security has none"),
+            ("pg.rls.missing", "a table that the configuration names does not exist"),
+            ("pg.rls.policies_off", "a table has policies, and its row security is off: they do nothing"),
+            ("pg.rls.always_true", "a permissive policy lets every row through"),
+            ("pg.rls.no_policy", "row security is on without a policy: only the owner sees rows (info)"),
+            (
+                "pg.rls.repeated",
+                "two permissive policies for one command: the rows of both are let through (info)",
+            ),
+            ("pg.rls.view", "a view shows such a table with the rights of its owner"),
+            ("pg.rls.function", "a SECURITY DEFINER function names such a table (info)"),
+        ],
+        versions: "PostgreSQL 14 and later",
+        cost: "three reads of the catalogue",
+        remedy: "Write the policy first, then ENABLE ROW LEVEL SECURITY: the other way round the application sees \
+                 nothing. FORCE it where the application connects as the owner. Recreate views WITH \
+                 (security_invoker = true).",
+    },
+    thresholds: &[],
+    requires: &[],
+};
+
+#[derive(Debug)]
+pub(super) struct Rls;
+
+#[async_trait]
+impl PgProbe for Rls {
+    fn spec(&self) -> &'static ProbeSpec {
+        &SPEC
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Database
+    }
+
+    async fn probe(&self, cx: &Context, pg: &PgTarget, _limits: &Limits) -> Result<ProbeReport> {
+        let config = &pg.config().rls;
+        let tables = pg.read(cx, TABLES).await?.iter().map(Table::read).collect::<Result<Vec<_>>>()?;
+        let protected = tables.iter().filter(|table| table.enabled).count();
+        let any_policy = tables.iter().any(|table| table.policies > 0);
+        if protected == 0 && !any_policy && config.schemas.is_empty() && config.tables.is_empty() {
+            return Ok(ProbeReport::not_applicable(
+                "no table has row security, and none is configured to have it (rls.schemas, rls.tables)",
+            ));
+        }
+        let required = required(&tables, config);
+        let mut findings: Vec<Finding> =
+            config.tables.iter().filter_map(|name| missing(name, &tables)).collect();
+        findings.extend(tables.iter().flat_map(|table| table.findings(&required)));
+        if protected > 0 {
+            for row in &pg.read(cx, VIEWS).await? {
+                findings.extend(view(row)?);
+            }
+            for row in &pg.read(cx, FUNCTIONS).await? {
+                findings.push(function(row)?);
+            }
+        }
+        let summary = format!("{protected} of {} tables that must have it have row security", required.len());
+        Ok(ProbeReport::new(summary)
+            .measure(Measurement::new("required", required.len() as f64, Unit::Count))
+            .measure(Measurement::new("protected", protected as f64, Unit::Count))
+            .findings(findings))
+    }
+}
+
+/// The tables that must have row security, by their plain name.
+fn required<'a>(tables: &'a [Table], config: &RlsConfig) -> BTreeSet<&'a str> {
+    let exposed: BTreeSet<&str> = if config.schemas.is_empty() && config.tables.is_empty() {
+        tables.iter().filter(|table| table.enabled).map(|table| table.schema.as_str()).collect()
+    } else {
+        config.schemas.iter().map(String::as_str).collect()
+    };
+    tables
+        .iter()
+        .filter(|table| exposed.contains(table.schema.as_str()) || config.tables.contains(&table.plain_name))
+        .filter(|table| !config.public_tables.contains(&table.plain_name))
+        .map(|table| table.plain_name.as_str())
+        .collect()
+}
+
+fn missing(name: &str, tables: &[Table]) -> Option<Finding> {
+    let there = tables.iter().any(|table| table.plain_name == name);
+    (!there).then(|| {
+        Finding::critical(
+            "pg.rls.missing",
+            format!("{name} is configured to have row security, and does not exist"),
+        )
+        .object(name)
+        .remedy(Remedy::advice("correct rls.tables, or look for who dropped it"))
+    })
+}
+
+#[derive(Debug)]
+struct Table {
+    schema: String,
+    plain_name: String,
+    name: String,
+    enabled: bool,
+    forced: bool,
+    policies: i64,
+    always_true: Vec<String>,
+    repeated: Option<String>,
+}
+
+impl Table {
+    fn read(row: &Row) -> Result<Self> {
+        Ok(Self {
+            schema: row.get("schema_name")?,
+            plain_name: row.get("plain_name")?,
+            name: row.get("name")?,
+            enabled: row.get("enabled")?,
+            forced: row.get("forced")?,
+            policies: row.get("policies")?,
+            always_true: row.get::<Option<Vec<String>>>("always_true")?.unwrap_or_default(),
+            repeated: row.get("repeated")?,
+        })
+    }
+
+    fn findings(&self, required: &BTreeSet<&str>) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if !self.enabled {
+            findings.extend(self.disabled(required.contains(self.plain_name.as_str())));
+            return findings;
+        }
+        if self.policies == 0 {
+            let message = format!("{} has row security and no policy: only its owner sees rows", self.name);
+            findings.push(Finding::info("pg.rls.no_policy", message).object(&self.name));
+        }
+        for policy in &self.always_true {
+            let message = format!("policy {policy} on {} lets every row through", self.name);
+            findings.push(self.about(Finding::warning("pg.rls.always_true", message)).remedy(
+                Remedy::advice(
+                    "restrict the policy's expression, or its roles when it is meant for an administrator",
+                ),
+            ));
+        }
+        if let Some(commands) = &self.repeated {
+            let commands: Vec<_> = commands.split(", ").map(command).collect();
+            let message = format!(
+                "{} has several permissive policies for {}: any one suffices",
+                self.name,
+                commands.join(", ")
+            );
+            findings.push(self.about(Finding::info("pg.rls.repeated", message)));
+        }
+        findings
+    }
+
+    fn disabled(&self, required: bool) -> Option<Finding> {
+        let enable = Remedy::statement(format!("ALTER TABLE {} ENABLE ROW LEVEL SECURITY;", self.name));
+        if self.policies > 0 {
+            let message = format!(
+                "{} has {} policies, and its row security is off: they do nothing",
+                self.name, self.policies
+            );
+            return Some(self.about(Finding::critical("pg.rls.policies_off", message)).remedy(enable));
+        }
+        required.then(|| {
+            let message = format!("{} has no row security, unlike what is around it", self.name);
+            self.about(Finding::critical("pg.rls.disabled", message)).remedy(enable.because(
+                "write its policy first: without one the application sees no row. A table that is \
+                                public on purpose goes into rls.public_tables",
+            ))
+        })
+    }
+
+    fn about(&self, finding: Finding) -> Finding {
+        finding.object(&self.name).evidence(json!({
+            "table": self.name, "enabled": self.enabled, "forced": self.forced, "policies": self.policies,
+        }))
+    }
+}
+
+/// `pg_policy.polcmd` in words.
+fn command(polcmd: &str) -> &'static str {
+    match polcmd {
+        "r" => "SELECT",
+        "a" => "INSERT",
+        "w" => "UPDATE",
+        "d" => "DELETE",
+        _ => "ALL",
+    }
+}
+
+fn view(row: &Row) -> Result<Option<Finding>> {
+    let (view, table, owner): (String, String, String) =
+        (row.get("view_name")?, row.get("table_name")?, row.get("owner")?);
+    let materialised = row.get::<String>("kind")? == "m";
+    // An ordinary owner is itself held by the policies; a materialised view keeps whatever its owner saw.
+    if !materialised && !row.get::<bool>("bypasses")? {
+        return Ok(None);
+    }
+    let (kind, remedy) = match materialised {
+        true => (
+            "materialised view",
+            Remedy::statement(format!("REVOKE SELECT ON {view} FROM PUBLIC;")).because(
+                "a materialised view cannot have row security: close it, or filter in a view above it",
+            ),
+        ),
+        false => (
+            "view",
+            Remedy::statement(format!("ALTER VIEW {view} SET (security_invoker = true);"))
+                .because("from PostgreSQL 15; before, close the view"),
+        ),
+    };
+    let message =
+        format!("{kind} {view} shows {table} with the rights of {owner}, whom row security does not hold");
+    Ok(Some(
+        Finding::warning("pg.rls.view", message)
+            .object(&view)
+            .evidence(json!({ "view": view, "table": table, "owner": owner, "materialised": materialised }))
+            .remedy(remedy),
+    ))
+}
+
+fn function(row: &Row) -> Result<Finding> {
+    let (function, table, owner): (String, String, String) =
+        (row.get("function_name")?, row.get("table_name")?, row.get("owner")?);
+    let message = format!("{function} runs as {owner} and names {table}: check that it filters by tenant");
+    Ok(Finding::info("pg.rls.function", message)
+        .object(&function)
+        .evidence(json!({ "function": function, "table": table, "owner": owner })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(plain_name: &str, enabled: bool) -> Table {
+        Table {
+            schema: plain_name.split_once('.').unwrap().0.to_owned(),
+            plain_name: plain_name.to_owned(),
+            name: plain_name.to_owned(),
+            enabled,
+            forced: false,
+            policies: i64::from(enabled),
+            always_true: Vec::new(),
+            repeated: None,
+        }
+    }
+
+    #[test]
+    fn what_is_required_follows_the_configuration_or_the_neighbours() {
+        let tables = [table("app.a", true), table("app.b", false), table("log.c", false)];
+        let names = |config: &RlsConfig| required(&tables, config).into_iter().collect::<Vec<_>>();
+        assert_eq!(names(&RlsConfig::default()), ["app.a", "app.b"]);
+        assert_eq!(names(&RlsConfig::default().with_schemas(["log".into()])), ["log.c"]);
+        assert_eq!(names(&RlsConfig::default().with_tables(["log.c".into()])), ["log.c"]);
+        assert_eq!(names(&RlsConfig::default().with_public_tables(["app.b".into()])), ["app.a"]);
+    }
+}

@@ -1,0 +1,229 @@
+//! `pg.sequences`: how much of its range each sequence has used.
+
+use async_trait::async_trait;
+use ops_core::{
+    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Result,
+    Severity, ThresholdSpec, Unit,
+};
+use serde_json::json;
+
+use crate::probe::{PgProbe, Scope};
+use crate::row::Row;
+use crate::target::PgTarget;
+
+/// Serves PostgreSQL 14 and later. `pg_sequences.last_value` is null both for a sequence that was never used and
+/// for one that we may not read, so the privilege is asked for by itself. An identity or serial column is found
+/// through its dependency, since a bigint sequence may fill an integer column.
+const SQL: &str = "
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS sequence,
+       has_sequence_privilege(c.oid, 'SELECT, USAGE') AS readable,
+       v.last_value, s.seqincrement AS increment, s.seqcycle AS cycles,
+       s.seqmin AS minimum, s.seqmax AS maximum,
+       quote_ident(tn.nspname) || '.' || quote_ident(t.relname) AS owner_table,
+       quote_ident(a.attname) AS owner_column,
+       a.atttypid::regtype::text AS owner_type
+  FROM pg_sequence s
+  JOIN pg_class c ON c.oid = s.seqrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_sequences v ON v.schemaname = n.nspname AND v.sequencename = c.relname
+  LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
+                       AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
+  LEFT JOIN pg_class t ON t.oid = d.refobjid
+  LEFT JOIN pg_namespace tn ON tn.oid = t.relnamespace
+  LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+ WHERE c.relpersistence <> 't'";
+
+static SPEC: ProbeSpec = ProbeSpec {
+    name: "pg.sequences",
+    group: "sequences",
+    explanation: Explanation {
+        why: "A sequence that reaches the end of its column's type fails every insert from then on. Widening the \
+              column rewrites the table under an exclusive lock, so this wants weeks of notice.",
+        measures: "The last value as a share of the range that the sequence and the type of its column allow; an \
+                   integer column filled by a bigint sequence ends at 2,147,483,647. Descending sequences count \
+                   downwards, cycling ones are left out.",
+        queries: &[("all sequences with their owning columns", SQL)],
+        codes: &[("pg.sequence.exhausted", "a sequence has used most of its range")],
+        versions: "PostgreSQL 14 and later",
+        cost: "one read of each sequence's single page",
+        remedy: "Move the column to bigint: add a bigint column, fill it in batches, swap; or start a cycle of \
+                 unused values if there are any.",
+    },
+    thresholds: &[ThresholdSpec {
+        name: "used",
+        meaning: "share of the range that is used",
+        unit: Unit::Percent,
+        direction: Direction::Above,
+        warning: Some(85.0),
+        critical: Some(95.0),
+        source: "check_postgres' sequence action",
+    }],
+    requires: &[],
+};
+
+#[derive(Debug)]
+pub(super) struct Sequences;
+
+#[async_trait]
+impl PgProbe for Sequences {
+    fn spec(&self) -> &'static ProbeSpec {
+        &SPEC
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Database
+    }
+
+    async fn probe(&self, cx: &Context, pg: &PgTarget, limits: &Limits) -> Result<ProbeReport> {
+        let rows = pg.read(cx, SQL).await?;
+        let sequences = rows.iter().map(Sequence::read).collect::<Result<Vec<_>>>()?;
+        let mut report = ProbeReport::new("");
+        let mut most = 0.0_f64;
+        for sequence in sequences.iter().filter(|sequence| sequence.readable) {
+            let Some(used) = sequence.used_percent() else { continue };
+            most = most.max(used);
+            let measured = Measurement::new("used", used, Unit::Percent)
+                .label("sequence", sequence.name.clone())
+                .judged_by(limits.get("used"));
+            if let Some(severity) = Severity::of(measured.status()) {
+                report = report.finding(sequence.finding(severity, used)).measure(measured);
+            }
+        }
+        let hidden: Vec<_> = sequences.iter().filter(|sequence| !sequence.readable).collect();
+        let summary = format!("{} sequences, the fullest at {most:.1} %", sequences.len() - hidden.len());
+        let report = report.measure(Measurement::new("fullest", most, Unit::Percent)).summary(summary);
+        let Some(first) = hidden.first() else { return Ok(report) };
+        let role = pg.capabilities(cx).await?.quoted_role();
+        let fix = format!("GRANT USAGE ON ALL SEQUENCES IN SCHEMA {} TO {role};", first.schema());
+        let what =
+            format!("{} of {} sequences are hidden, such as {}", hidden.len(), sequences.len(), first.name);
+        Ok(report.summary(what.clone()).unseen(what, Some(fix)))
+    }
+}
+
+#[derive(Debug)]
+struct Sequence {
+    name: String,
+    readable: bool,
+    last_value: Option<i64>,
+    increment: i64,
+    cycles: bool,
+    minimum: i64,
+    maximum: i64,
+    owner: Option<(String, String, String)>,
+}
+
+impl Sequence {
+    fn read(row: &Row) -> Result<Self> {
+        let (table, column, kind): (Option<String>, Option<String>, Option<String>) =
+            (row.get("owner_table")?, row.get("owner_column")?, row.get("owner_type")?);
+        Ok(Self {
+            name: row.get("sequence")?,
+            readable: row.get("readable")?,
+            last_value: row.get("last_value")?,
+            increment: row.get("increment")?,
+            cycles: row.get("cycles")?,
+            minimum: row.get("minimum")?,
+            maximum: row.get("maximum")?,
+            owner: table.zip(column).zip(kind).map(|((table, column), kind)| (table, column, kind)),
+        })
+    }
+
+    /// The schema's part of the name: up to the dot that no quote encloses.
+    fn schema(&self) -> &str {
+        let mut quoted = false;
+        let end = self.name.find(|c| {
+            quoted ^= c == '"';
+            c == '.' && !quoted
+        });
+        &self.name[..end.unwrap_or(self.name.len())]
+    }
+
+    /// The bounds that the sequence and the column that it fills allow together.
+    fn range(&self) -> (i64, i64) {
+        let (low, high) = match self.owner.as_ref().map(|(_, _, kind)| kind.as_str()) {
+            Some("smallint") => (i64::from(i16::MIN), i64::from(i16::MAX)),
+            Some("integer") => (i64::from(i32::MIN), i64::from(i32::MAX)),
+            _ => (i64::MIN, i64::MAX),
+        };
+        (self.minimum.max(low), self.maximum.min(high))
+    }
+
+    /// `None` where running out means nothing: one that was never used, or that cycles.
+    fn used_percent(&self) -> Option<f64> {
+        let last = self.last_value.filter(|_| !self.cycles)?;
+        let (low, high) = self.range();
+        // In i128: the span of a bigint sequence does not fit its own type.
+        let (low, high, last) = (i128::from(low), i128::from(high), i128::from(last));
+        let span = (high - low).max(1);
+        let used = if self.increment >= 0 { last - low } else { high - last };
+        Some((100.0 * used as f64 / span as f64).max(0.0))
+    }
+
+    fn finding(&self, severity: Severity, used: f64) -> Finding {
+        let (low, high) = self.range();
+        let end = if self.increment >= 0 { high } else { low };
+        let (ends_with, remedy) = match &self.owner {
+            Some((table, column, kind)) => (
+                format!("the {kind} of {table}.{column}"),
+                Remedy::statement(format!("ALTER TABLE {table} ADD COLUMN {column}_new bigint;")).because(
+                    "fill it in batches, then swap the columns; ALTER … TYPE bigint rewrites the table \
+                              under an exclusive lock",
+                ),
+            ),
+            None => (
+                "its own maximum".to_owned(),
+                Remedy::advice("raise its MAXVALUE, once everything that stores its values can hold more"),
+            ),
+        };
+        let message = format!("{} has used {used:.1} % of {ends_with}", self.name);
+        Finding::new(severity, "pg.sequence.exhausted", message)
+            .object(self.name.clone())
+            .evidence(json!({
+                "sequence": self.name, "last_value": self.last_value, "ends_at": end, "increment": self.increment,
+            }))
+            .remedy(remedy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sequence(last: Option<i64>, increment: i64, bounds: (i64, i64), kind: Option<&str>) -> Sequence {
+        Sequence {
+            name: "public.s".into(),
+            readable: true,
+            last_value: last,
+            increment,
+            cycles: false,
+            minimum: bounds.0,
+            maximum: bounds.1,
+            owner: kind.map(|kind| ("public.t".into(), "id".into(), kind.into())),
+        }
+    }
+
+    #[test]
+    fn the_owning_column_bounds_the_sequence() {
+        let wide = (1, i64::MAX);
+        for (sequence, expected) in [
+            (sequence(Some(2_147_483_647), 1, wide, Some("integer")), 100.0),
+            (sequence(Some(32_767), 1, wide, Some("smallint")), 100.0),
+            (sequence(Some(2_147_483_647), 1, wide, Some("bigint")), 0.0),
+            (sequence(Some(50), 1, (0, 100), None), 50.0),
+            (sequence(Some(-75), -1, (-100, 0), None), 75.0),
+            (sequence(Some(i64::MAX), 1, (i64::MIN, i64::MAX), None), 100.0),
+        ] {
+            let used = sequence.used_percent().unwrap();
+            assert!((used - expected).abs() < 0.001, "{used} {sequence:?}");
+        }
+        assert_eq!(sequence(None, 1, wide, None).used_percent(), None);
+    }
+
+    #[test]
+    fn a_schema_may_hold_a_dot() {
+        let mut odd = sequence(None, 1, (1, 2), None);
+        odd.name = "\"a.b\".\"c.d\"".into();
+        assert_eq!(odd.schema(), "\"a.b\"");
+    }
+}

@@ -1,0 +1,432 @@
+//! One PostgreSQL database to look at, over one connection, without harm.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ops_core::redact::ExposeSecret;
+use ops_core::{Context, Error, ErrorKind, Result, RunId, Secret};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Postgres};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::capabilities::{self, Capabilities};
+use crate::config::PgConfig;
+use crate::error::translate;
+use crate::row::Row;
+
+/// Opens every read: nothing is written, nothing is waited for long, nothing of the user's `search_path` is
+/// called by accident (CVE-2018-1058), and no time goes into compiling catalogue queries. Constant text, so that
+/// `pg_stat_statements` keeps one entry for it.
+const OPEN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = 5000; SET LOCAL lock_timeout = 100; \
+                    SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off";
+
+/// What a second connection may take to cancel what the first one left running.
+const CANCEL_TIME: Duration = Duration::from_millis(800);
+
+/// A database, and the one connection through which all its probes look. Cheap to clone; clones share the
+/// connection. Each run makes its own, when first needed. When it cannot be made, or the server stops answering
+/// on it, every further probe of that run fails at once with the same cause: a frozen server costs its deadline
+/// once.
+///
+/// ```no_run
+/// use ops_core::{Context, ProbeSet, Secret};
+/// use ops_pg::{PgConfig, PgTarget};
+///
+/// # async fn example() -> ops_core::Result<()> {
+/// let url = Secret::from("postgres://monitor@db.internal/shop".to_owned());
+/// let shop = PgTarget::connect_lazily("shop", &url, PgConfig::default())?;
+/// let mut probes = ProbeSet::new("shop");
+/// shop.add_all_to(&mut probes);
+/// let report = probes.run(&Context::new()).await;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct PgTarget {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    address: String,
+    config: PgConfig,
+    source: Source,
+    session: Mutex<Session>,
+}
+
+enum Source {
+    Options { options: Box<PgConnectOptions>, tag: String },
+    Pool(PgPool),
+}
+
+/// The connection as far as this run got with it.
+enum Session {
+    Closed,
+    Ready(Box<Ready>),
+    Failed { run: RunId, error: Error },
+}
+
+struct Ready {
+    run: RunId,
+    /// `None` while a borrowed connection is back in its pool.
+    link: Option<Link>,
+    connected_in: Duration,
+    capabilities: Arc<Capabilities>,
+}
+
+enum Link {
+    Own(PgConnection),
+    Borrowed(PoolConnection<Postgres>),
+}
+
+impl Link {
+    fn connection(&mut self) -> &mut PgConnection {
+        match self {
+            Link::Own(connection) => connection,
+            Link::Borrowed(connection) => connection,
+        }
+    }
+
+    /// Closes the socket, also of a borrowed connection: its pool must not get back one in mid-statement.
+    fn discard(self) {
+        match self {
+            Link::Own(connection) => drop(connection),
+            Link::Borrowed(connection) => drop(connection.detach()),
+        }
+    }
+}
+
+impl fmt::Debug for PgTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgTarget")
+            .field("name", &self.inner.name)
+            .field("address", &self.inner.address)
+            .finish()
+    }
+}
+
+impl PgTarget {
+    /// A target that connects by itself, when first asked. What the URL leaves open, the driver takes from
+    /// `PGUSER`, `PGPASSWORD` and their like, and from `.pgpass`, as `psql` does.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the URL is none of PostgreSQL's; the message never repeats it.
+    pub fn connect_lazily(name: impl Into<String>, url: &Secret, config: PgConfig) -> Result<Self> {
+        let name = name.into();
+        let mut options = parse_url(&name, url)?;
+        if let Some(file) = &config.root_certificate {
+            options = options.ssl_root_cert(file);
+        }
+        if let Some(database) = config.databases.first() {
+            options = options.database(database);
+        }
+        Ok(Self::from_options(name, options, config))
+    }
+
+    /// A target that connects by these options, when first asked.
+    pub fn from_options(name: impl Into<String>, options: PgConnectOptions, config: PgConfig) -> Self {
+        // The name under which a second connection finds what the first one left running, also behind a pooler,
+        // where process ids are other people's a moment later.
+        let tag = format!("ops:{}", &uuid::Uuid::now_v7().simple().to_string()[20..]);
+        let options = options
+            .application_name(&tag)
+            // PgBouncer refuses start-up parameters that it does not know.
+            .extra_float_digits(None)
+            .statement_cache_capacity(0)
+            .disable_statement_logging();
+        let address = address_of(&options);
+        Self::new(name.into(), address, config, Source::Options { options: Box::new(options), tag })
+    }
+
+    /// A target that borrows a connection of the service's own pool for each read, and opens none beside it.
+    pub fn from_pool(name: impl Into<String>, pool: PgPool, config: PgConfig) -> Self {
+        let address = address_of(&pool.connect_options());
+        Self::new(name.into(), address, config, Source::Pool(pool))
+    }
+
+    fn new(name: String, address: String, config: PgConfig, source: Source) -> Self {
+        let session = Mutex::new(Session::Closed);
+        Self { inner: Arc::new(Inner { name, address, config, source, session }) }
+    }
+
+    /// The same server and settings, for another of its databases.
+    pub fn for_database(&self, database: &str) -> Self {
+        let name = self.inner.name.clone();
+        match &self.inner.source {
+            Source::Options { options, .. } => Self::from_options(
+                name,
+                options.as_ref().clone().database(database),
+                self.inner.config.clone(),
+            ),
+            Source::Pool(_) => self.clone(),
+        }
+    }
+
+    /// The target's name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Host, port and database, without user and password.
+    pub fn address(&self) -> &str {
+        &self.inner.address
+    }
+
+    /// The database that it connects to, where one is named.
+    pub fn database(&self) -> Option<String> {
+        match &self.inner.source {
+            Source::Options { options, .. } => options.get_database().map(str::to_owned),
+            Source::Pool(pool) => pool.connect_options().get_database().map(str::to_owned),
+        }
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &PgConfig {
+        &self.inner.config
+    }
+
+    /// What the server is and what we may see there; read once a run.
+    ///
+    /// # Errors
+    /// Those of [`PgTarget::read`].
+    pub async fn capabilities(&self, cx: &Context) -> Result<Arc<Capabilities>> {
+        self.greeting(cx).await.map(|(capabilities, _)| capabilities)
+    }
+
+    /// How long it took to connect in this run, log-in included; for a pool, to be handed a connection.
+    ///
+    /// # Errors
+    /// Those of [`PgTarget::read`].
+    pub async fn connected_in(&self, cx: &Context) -> Result<Duration> {
+        self.greeting(cx).await.map(|(_, connected_in)| connected_in)
+    }
+
+    async fn greeting(&self, cx: &Context) -> Result<(Arc<Capabilities>, Duration)> {
+        let mut session = cx.waiting(self.inner.session.lock()).await;
+        let (link, ready) = self.open(cx, &mut session).await?;
+        let greeting = (Arc::clone(&ready.capabilities), ready.connected_in);
+        *session = keep(link, ready);
+        Ok(greeting)
+    }
+
+    /// Runs one or more of ops's own `SELECT`s in one short read-only transaction and one round trip: 5 s for
+    /// the statement, 100 ms for any lock, nothing but `pg_catalog` in the search path. The text must be ops's
+    /// own: it is sent by the simple protocol, which takes several statements.
+    ///
+    /// Out of time or cancelled, the server's work is cancelled from a second connection, and this one dropped.
+    ///
+    /// # Errors
+    /// What the server or the network says, by the table in this crate's `error` module.
+    pub async fn read(&self, cx: &Context, sql: &str) -> Result<Vec<Row>> {
+        let mut session = cx.waiting(self.inner.session.lock()).await;
+        let (mut link, ready) = self.open(cx, &mut session).await?;
+        let outcome = self.send(cx, link.connection(), format!("{OPEN};{sql};COMMIT")).await;
+        self.settle(cx, &mut session, link, ready, outcome).await
+    }
+
+    /// Like [`PgTarget::read`], for a statement from elsewhere (a metric in `ops.toml`): sent by the extended
+    /// protocol, so that it is one statement and cannot end the read-only transaction to write behind it. Its
+    /// `search_path` is the role's own.
+    ///
+    /// # Errors
+    /// Those of [`PgTarget::read`]; a statement that writes fails with `Refused`.
+    pub async fn read_foreign(&self, cx: &Context, sql: &str) -> Result<Vec<Row>> {
+        let mut session = cx.waiting(self.inner.session.lock()).await;
+        let (mut link, ready) = self.open(cx, &mut session).await?;
+        let outcome = self.foreign(cx, link.connection(), sql).await;
+        self.settle(cx, &mut session, link, ready, outcome).await
+    }
+
+    async fn foreign(&self, cx: &Context, connection: &mut PgConnection, sql: &str) -> Result<Vec<Row>> {
+        self.send(cx, connection, format!("{OPEN}; RESET search_path")).await?;
+        let started = Instant::now();
+        let query = sqlx::query(AssertSqlSafe(sql.to_owned())).persistent(false).fetch_all(&mut *connection);
+        let rows = cx.run("read", async { query.await.map_err(|e| self.error("read", e)) }).await;
+        cx.cost().round_trip(started.elapsed());
+        let rows = rows?;
+        self.send(cx, connection, "COMMIT".to_owned()).await?;
+        Ok(rows.into_iter().map(Row).collect())
+    }
+
+    async fn send(&self, cx: &Context, connection: &mut PgConnection, batch: String) -> Result<Vec<Row>> {
+        let started = Instant::now();
+        let rows = cx
+            .run("read", async {
+                sqlx::raw_sql(AssertSqlSafe(batch))
+                    .fetch_all(connection)
+                    .await
+                    .map_err(|e| self.error("read", e))
+            })
+            .await;
+        cx.cost().round_trip(started.elapsed());
+        Ok(rows.map_err(|error| self.located(error))?.into_iter().map(Row).collect())
+    }
+
+    /// Puts the connection back when it is sound, and remembers why not when it is not.
+    async fn settle(
+        &self,
+        cx: &Context,
+        session: &mut Session,
+        mut link: Link,
+        ready: Box<Ready>,
+        outcome: Result<Vec<Row>>,
+    ) -> Result<Vec<Row>> {
+        match &outcome {
+            Ok(_) => *session = keep(link, ready),
+            Err(error) if gave_up(error) => {
+                link.discard();
+                self.cancel_leftovers().await;
+                *session = Session::Failed { run: cx.run_id(), error: error.clone() };
+            }
+            Err(error) if error.kind() == ErrorKind::Unreachable => {
+                link.discard();
+                *session = Session::Failed { run: cx.run_id(), error: error.clone() };
+            }
+            // The server refused the statement: end its transaction, and keep the connection if that works.
+            Err(_) => match self.send(cx, link.connection(), "ROLLBACK".to_owned()).await {
+                Ok(_) => *session = keep(link, ready),
+                Err(_) => link.discard(),
+            },
+        }
+        outcome
+    }
+
+    /// Takes the connection out of the session, making it where this run has none. Taken out, a probe that is
+    /// dropped midway takes it along, and the next one starts afresh.
+    async fn open(&self, cx: &Context, session: &mut Session) -> Result<(Link, Box<Ready>)> {
+        match std::mem::replace(session, Session::Closed) {
+            Session::Ready(mut ready) if ready.run == cx.run_id() => {
+                let link = match ready.link.take() {
+                    Some(link) => Ok(link),
+                    None => self.connect(cx).await,
+                };
+                link.map(|link| (link, ready))
+            }
+            Session::Failed { run, error } if run == cx.run_id() => Err(error),
+            // Another run's connection proves nothing about now, neither that new ones are accepted nor that
+            // the role's rights are still the same.
+            Session::Ready(_) | Session::Failed { .. } | Session::Closed => self.greet(cx).await,
+        }
+        .inspect_err(|error| *session = Session::Failed { run: cx.run_id(), error: error.clone() })
+    }
+
+    async fn greet(&self, cx: &Context) -> Result<(Link, Box<Ready>)> {
+        let started = Instant::now();
+        let mut link = self.connect(cx).await?;
+        let connected_in = started.elapsed();
+        let rows = self.send(cx, link.connection(), format!("{OPEN};{};COMMIT", capabilities::SQL)).await?;
+        let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Bug, "read the capabilities"))?;
+        let capabilities = Arc::new(Capabilities::read(row)?);
+        Ok((link, Box::new(Ready { run: cx.run_id(), link: None, connected_in, capabilities })))
+    }
+
+    async fn connect(&self, cx: &Context) -> Result<Link> {
+        let started = Instant::now();
+        let connect = async {
+            match &self.inner.source {
+                Source::Options { options, .. } => options.connect().await.map(Link::Own),
+                Source::Pool(pool) => pool.acquire().await.map(Link::Borrowed),
+            }
+            .map_err(|error| self.error("connect", error))
+        };
+        let link = cx.run("connect", connect).await.map_err(|error| self.located(error));
+        cx.cost().round_trip(started.elapsed());
+        link
+    }
+
+    /// Cancels what our dropped connection left running: dropping a future does not stop the backend.
+    async fn cancel_leftovers(&self) {
+        const CANCEL: &str = "SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_activity \
+                              WHERE application_name = $1 AND usename = current_user \
+                              AND pid <> pg_catalog.pg_backend_pid() AND state = 'active'";
+        let Source::Options { options, tag } = &self.inner.source else { return };
+        let options = options.as_ref().clone().application_name("ops:cancel");
+        let cancel = async {
+            let mut connection = options.connect().await?;
+            sqlx::query(CANCEL).bind(tag).persistent(false).execute(&mut connection).await?;
+            connection.close().await
+        };
+        match tokio::time::timeout(CANCEL_TIME, cancel).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let error = self.error("cancel a statement", error);
+                tracing::warn!(target = %self.inner.name, "{}", error.report());
+            }
+            Err(_) => tracing::warn!(target = %self.inner.name, "no answer to a cancel request"),
+        }
+    }
+
+    fn error(&self, operation: &'static str, error: sqlx::Error) -> Error {
+        translate(operation, &self.label(), error)
+    }
+
+    fn located(&self, error: Error) -> Error {
+        if error.target().is_some() { error } else { error.on(self.label()) }
+    }
+
+    fn label(&self) -> String {
+        format!("{} ({})", self.inner.name, self.inner.address)
+    }
+}
+
+/// Puts the connection back for the next read of the run; a borrowed one goes back to its pool meanwhile.
+fn keep(link: Link, mut ready: Box<Ready>) -> Session {
+    ready.link = match link {
+        Link::Own(connection) => Some(Link::Own(connection)),
+        Link::Borrowed(_) => None,
+    };
+    Session::Ready(ready)
+}
+
+/// Whether the error is our own giving up, after which the server may still be at work.
+fn gave_up(error: &Error) -> bool {
+    error.retry_class() == ops_core::Retry::Indeterminate
+}
+
+fn parse_url(name: &str, url: &Secret) -> Result<PgConnectOptions> {
+    let invalid = |why: &str| {
+        Error::new(ErrorKind::InvalidInput, "read the URL of").on(name).because(why).with_fix(
+            "postgres://USER@HOST:PORT/DATABASE, or postgres:///DATABASE?host=/socket/directory; \
+             a password with special characters must be percent-encoded",
+        )
+    };
+    let text = url.expose_secret();
+    if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+        return Err(invalid("it does not start with postgres:// or postgresql://"));
+    }
+    // The driver's own message can quote parts of the URL, and so of the password.
+    PgConnectOptions::from_str(text).map_err(|_| invalid("it is not a valid PostgreSQL URL"))
+}
+
+fn address_of(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or_else(|| options.get_username());
+    match options.get_socket() {
+        Some(socket) => format!("{}:{}/{database}", socket.display(), options.get_port()),
+        None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_url_is_told_without_repeating_it() {
+        for text in ["mysql://u:hunter2@h/d", "postgres://u:hunter2@h:notaport/d", "hunter2", ""] {
+            let url = Secret::from(text.to_owned());
+            let error = PgTarget::connect_lazily("main", &url, PgConfig::default()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        let url = Secret::from("postgres://u:hunter2@h/d".to_owned());
+        let target = PgTarget::connect_lazily("main", &url, PgConfig::default()).unwrap();
+        assert!(!format!("{target:?}").contains("hunter2"));
+    }
+}
