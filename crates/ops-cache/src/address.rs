@@ -37,7 +37,9 @@ impl Address {
     pub(crate) fn parse(url: &Secret) -> Result<Self> {
         let info = url.expose_secret().trim().into_connection_info().map_err(|error| {
             let why = match error.kind() {
-                redis::ErrorKind::InvalidClientConfig => error.to_string().replace(" - InvalidClientConfig", ""),
+                redis::ErrorKind::InvalidClientConfig => {
+                    error.to_string().replace(" - InvalidClientConfig", "")
+                }
                 _ => "the URL does not parse".to_owned(),
             };
             Error::new(ErrorKind::Configuration, "read the Redis URL").because(why).with_fix(
@@ -55,7 +57,8 @@ impl Address {
                 Some(Credentials { user, password: password.unwrap_or_else(|| Secret::from(String::new())) })
             }
         };
-        let bare = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
+        let bare =
+            RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
         let display = display(info.addr());
         Ok(Self { info: info.set_redis_settings(bare), credentials, display })
     }
@@ -73,7 +76,11 @@ impl Address {
 fn display(addr: &ConnectionAddr) -> String {
     match addr {
         ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+            if host.contains(':') {
+                format!("[{host}]:{port}")
+            } else {
+                format!("{host}:{port}")
+            }
         }
         ConnectionAddr::Unix(path) => path.display().to_string(),
         _ => "an address of unknown kind".to_owned(),
@@ -105,7 +112,9 @@ mod tests {
 
     #[test]
     fn a_wrong_url_says_so_and_keeps_its_secret() {
-        for url in ["http://u:hunter2@cache", "hunter2", "redis://u:hunter2@", "redis://u:hunter2@cache/x", ""] {
+        for url in
+            ["http://u:hunter2@cache", "hunter2", "redis://u:hunter2@", "redis://u:hunter2@cache/x", ""]
+        {
             let error = parse(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
             assert!(!format!("{error:?} {}", error.report()).contains("hunter2"), "{url}");

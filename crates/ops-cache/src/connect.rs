@@ -28,7 +28,13 @@ pub(crate) async fn open(
             .map_err(|error| of_redis(error, "connect", peer))
     };
     let started = Instant::now();
-    let connected = cx.run("connect", work).await.map_err(|error| error.on(&display));
+    let connected = cx.run("connect", work).await.map_err(|error| {
+        // A Redis without TLS takes a client's hello for the start of a long command, and waits for the rest.
+        let silent = address.is_tls() && error.kind() == ErrorKind::Timeout;
+        // What already names its target, such as a file, keeps it.
+        let error = if error.target().is_none() { error.on(&display) } else { error };
+        if silent { error.with_fix("use redis:// if the server speaks no TLS at this port") } else { error }
+    });
     cx.cost().round_trip(started.elapsed());
     let mut connection = connected?;
     if let Some(credentials) = &address.credentials {

@@ -36,19 +36,37 @@ pub(crate) fn of_redis(error: RedisError, operation: &'static str, peer: Peer<'_
     } else {
         of_client(&error, operation)
     };
-    mapped.on(peer.address).caused_by(error)
+    let words = mapped.message().unwrap_or_default().to_owned();
+    let code = error.code().map(str::to_owned);
+    mapped.on(peer.address).caused_by(Cause { code, words })
 }
+
+/// What the driver met, in the words of the error it causes: a chain that repeats each cause in two spellings
+/// helps nobody.
+#[derive(Debug)]
+struct Cause {
+    code: Option<String>,
+    words: String,
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl StdError for Cause {}
 
 /// The server's own code, such as `LOADING`, where an error came as a reply.
 pub(crate) fn code(error: &Error) -> Option<&str> {
-    StdError::source(error)?.downcast_ref::<RedisError>()?.code()
+    StdError::source(error)?.downcast_ref::<Cause>()?.code.as_deref()
 }
 
 /// The reply table: <https://github.com/redis/redis/blob/7.0/src/server.c> names the codes.
 fn of_reply(code: &str, detail: &str, operation: &'static str, peer: Peer<'_>) -> Error {
     let says = |kind, retry| {
         let words = if code == "ERR" { detail.to_owned() } else { format!("{code} {detail}") };
-        Error::new(kind, operation).because(words.trim().to_owned()).retry(retry)
+        Error::new(kind, operation).because(words.trim()).retry(retry)
     };
     match code {
         "NOAUTH" => says(ErrorKind::Unauthenticated, Retry::Never)
@@ -93,12 +111,18 @@ fn of_io(error: &io::Error, operation: &'static str) -> Error {
     let (kind, retry, words) = match error.kind() {
         Io::ConnectionRefused => (ErrorKind::Unreachable, SAFE, "connection refused".to_owned()),
         Io::NotFound => (ErrorKind::Unreachable, SAFE, "there is no such socket".to_owned()),
-        Io::PermissionDenied => (ErrorKind::PermissionDenied, Retry::Never, "the socket is closed to us".to_owned()),
+        Io::PermissionDenied => {
+            (ErrorKind::PermissionDenied, Retry::Never, "the socket is closed to us".to_owned())
+        }
         Io::TimedOut | Io::WouldBlock => (ErrorKind::Timeout, Retry::Indeterminate, "no answer".to_owned()),
         Io::HostUnreachable | Io::NetworkUnreachable | Io::AddrNotAvailable => {
             (ErrorKind::Unreachable, SAFE, "no route to the host".to_owned())
         }
-        Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe | Io::UnexpectedEof | Io::NotConnected => {
+        Io::ConnectionReset
+        | Io::ConnectionAborted
+        | Io::BrokenPipe
+        | Io::UnexpectedEof
+        | Io::NotConnected => {
             (ErrorKind::Unreachable, Retry::Indeterminate, "the server closed the connection".to_owned())
         }
         _ if error.to_string().contains("failed to lookup address") => {
@@ -115,7 +139,9 @@ fn of_tls(error: &TlsError, operation: &'static str) -> Error {
         return match error {
             TlsError::InvalidMessage(_) => tls("the server does not speak TLS at this port".into())
                 .with_fix("use redis:// for a port without TLS"),
-            TlsError::AlertReceived(alert) => tls(format!("the server refused the secure channel: {alert:?}")),
+            TlsError::AlertReceived(alert) => {
+                tls(format!("the server refused the secure channel: {alert:?}"))
+            }
             other => tls(other.to_string()),
         };
     };
@@ -127,8 +153,10 @@ fn of_tls(error: &TlsError, operation: &'static str) -> Error {
         CertificateError::NotValidYetContext { not_before, .. } => {
             tls(format!("the server's certificate is not valid before {}", day(not_before.as_secs())))
         }
-        CertificateError::UnknownIssuer => tls("the server's certificate is of an authority not trusted here".into())
-            .with_fix("root_certificate = \"/path/to/ca.pem\""),
+        CertificateError::UnknownIssuer => {
+            tls("the server's certificate is of an authority not trusted here".into())
+                .with_fix("root_certificate = \"/path/to/ca.pem\"")
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             tls("the server's certificate is for another host name".into())
         }
@@ -141,13 +169,14 @@ fn of_client(error: &RedisError, operation: &'static str) -> Error {
         redis::ErrorKind::Parse => Error::new(ErrorKind::Configuration, operation)
             .because("what answers there does not speak the Redis protocol")
             .with_fix("check the host and the port in the URL"),
-        redis::ErrorKind::InvalidClientConfig => {
-            Error::new(ErrorKind::Configuration, operation).because(error.to_string().replace(" - InvalidClientConfig", ""))
-        }
+        redis::ErrorKind::InvalidClientConfig => Error::new(ErrorKind::Configuration, operation)
+            .because(error.to_string().replace(" - InvalidClientConfig", "")),
         redis::ErrorKind::AuthenticationFailed => {
             Error::new(ErrorKind::Unauthenticated, operation).because("the server refused the password")
         }
-        redis::ErrorKind::Server(ServerErrorKind::NoPerm) => Error::new(ErrorKind::PermissionDenied, operation),
+        redis::ErrorKind::Server(ServerErrorKind::NoPerm) => {
+            Error::new(ErrorKind::PermissionDenied, operation)
+        }
         _ => Error::new(ErrorKind::Failed, operation).because(error.to_string()),
     }
 }
@@ -246,7 +275,10 @@ mod tests {
         let certificate = |problem| TlsError::InvalidCertificate(problem);
         for (tls, words) in [
             (
-                certificate(CertificateError::ExpiredContext { time: at(1_790_000_000), not_after: at(1_780_000_000) }),
+                certificate(CertificateError::ExpiredContext {
+                    time: at(1_790_000_000),
+                    not_after: at(1_780_000_000),
+                }),
                 "expired on 2026-05-28 20:26 UTC",
             ),
             (certificate(CertificateError::UnknownIssuer), "authority not trusted"),
@@ -263,10 +295,23 @@ mod tests {
     fn a_refused_command_names_the_statement_that_grants_it() {
         for (line, fix) in [
             ("NOPERM this user has no permissions to run the 'info' command", "ACL SETUSER ops +info"),
-            ("NOPERM User low has no permissions to run the 'client|list' command", "ACL SETUSER low +client|list"),
+            (
+                "NOPERM User low has no permissions to run the 'client|list' command",
+                "ACL SETUSER low +client|list",
+            ),
         ] {
             assert_eq!(reply(line).fix(), Some(fix));
         }
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let refused = of_redis(io::Error::from(io::ErrorKind::ConnectionRefused).into(), "connect", PEER);
+        assert_eq!(refused.report(), "failed to connect to cache:6379: connection refused");
+        assert_eq!(
+            reply("NOAUTH Authentication required.").report(),
+            "failed to run INFO on cache:6379: NOAUTH Authentication required."
+        );
     }
 
     #[test]

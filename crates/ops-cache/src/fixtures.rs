@@ -11,7 +11,9 @@ pub(crate) fn with(reply: &str, field: &str, value: &str) -> String {
     assert!(reply.lines().any(|line| line.starts_with(&prefix)), "the fixture has no {field}");
     reply
         .lines()
-        .map(|line| if line.starts_with(&prefix) { format!("{prefix}{value}\n") } else { format!("{line}\n") })
+        .map(
+            |line| if line.starts_with(&prefix) { format!("{prefix}{value}\n") } else { format!("{line}\n") },
+        )
         .collect()
 }
 

@@ -147,7 +147,8 @@ mod tests {
         let info = Info::parse(fixtures::REDIS_7);
         assert_eq!(info.server(), "Redis 7.0.15");
         assert_eq!(info.redis_version(), Some(70_015));
-        let databases: Vec<_> = info.databases().unwrap().iter().map(|d| (d.database, d.without_ttl())).collect();
+        let databases: Vec<_> =
+            info.databases().unwrap().iter().map(|d| (d.database, d.without_ttl())).collect();
         assert_eq!(databases, [(0, 5), (3, 1)]);
         assert_eq!(info.run_id().unwrap().len(), 40);
     }
@@ -168,7 +169,8 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_database_and_is_none_is_left_out() {
-        let info = Info::parse("# Keyspace\ndbsize:4\ndb1:keys=x,expires=0\ndb2:keys=4,expires=9,subexpiry=1\n");
+        let info =
+            Info::parse("# Keyspace\ndbsize:4\ndb1:keys=x,expires=0\ndb2:keys=4,expires=9,subexpiry=1\n");
         let databases = info.databases().unwrap();
         assert_eq!(databases.len(), 1);
         assert_eq!((databases[0].database, databases[0].without_ttl()), (2, 0));

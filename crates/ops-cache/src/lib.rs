@@ -33,6 +33,8 @@ mod fixtures;
 mod info;
 mod probe;
 mod probes;
+#[cfg(feature = "server")]
+pub mod server;
 mod target;
 
 pub use config::{RedisConfig, RedisOptions, RootCertificate};

@@ -1,9 +1,12 @@
 //! What a Redis probe is, all of them, and how one is bound to its target.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use ops_core::{Context, HealthProbe, Limits, ProbeReport, ProbeSpec, Requirement, Result};
+use ops_core::{
+    Context, Error, ErrorKind, HealthProbe, Limits, ProbeReport, ProbeSpec, Requirement, Result, Retry,
+};
 
 use crate::probes;
 use crate::target::RedisTarget;
@@ -95,7 +98,17 @@ impl HealthProbe for BoundProbe {
 /// here, since its reply is shared; any other command's refusal is met, and mapped alike, where it is sent.
 async fn unmet(cx: &Context, redis: &RedisTarget, requirement: &Requirement) -> Result<Option<String>> {
     match requirement {
-        Requirement::Command("info") => redis.info(cx).await.map(|_| None),
+        Requirement::Command("info") => {
+            let reading = redis.info(cx).await?;
+            // A loading server counts what it has read so far: its figures are of no use yet.
+            match reading.info.number::<u8>("loading") {
+                Some(1) => Err(Error::new(ErrorKind::Busy, "read INFO")
+                    .on(redis.address())
+                    .because("the server is loading its dataset; what it counts is partial")
+                    .retry(Retry::Safe { after: Some(Duration::from_secs(1)) })),
+                _ => Ok(None),
+            }
+        }
         Requirement::ServerVersion(needed) => {
             let reading = redis.info(cx).await?;
             Ok(reading.info.redis_version().filter(|version| version < needed).map(|_| {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use ops_core::{Context, Error, ErrorKind, Limits, Result, RunId, Secret};
+use ops_core::{Context, Error, ErrorKind, Limits, ProbeSet, Result, RunId, Secret};
 use redis::aio::{ConnectionLike, ConnectionManager, MultiplexedConnection};
 use redis::{Cmd, RedisResult, Value};
 use tokio::sync::{Mutex, MutexGuard};
@@ -15,7 +15,7 @@ use crate::config::RedisOptions;
 use crate::connect;
 use crate::error::{Peer, of_redis};
 use crate::info::Info;
-use crate::probe::{BoundProbe, RedisProbe};
+use crate::probe::{BoundProbe, RedisProbe, registry};
 
 /// A Redis or Valkey server. Cheap to clone; clones share the connection.
 ///
@@ -68,12 +68,17 @@ struct Session {
     /// Whether the link has answered in this run: an older one may have been cut meanwhile.
     proven: bool,
     failed: Option<Error>,
+    /// Asking again would add nothing but entries to the server's ACL LOG.
+    info_refused: Option<Error>,
     info: Option<Arc<InfoReading>>,
 }
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("run", &self.run).field("failed", &self.failed).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("run", &self.run)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -128,6 +133,14 @@ impl RedisTarget {
         &self.shared.display
     }
 
+    /// Adds every built-in probe, with its default thresholds.
+    pub fn add_all_to(&self, set: &mut ProbeSet) {
+        for probe in registry() {
+            let spec = probe.spec();
+            set.add_grouped(self.name(), None, spec.group, self.bind(*probe, Limits::defaults(spec)));
+        }
+    }
+
     /// A probe that looks at this target.
     pub fn bind(&self, probe: &'static dyn RedisProbe, limits: Limits) -> BoundProbe {
         BoundProbe::new(self.clone(), probe, limits)
@@ -152,7 +165,16 @@ impl RedisTarget {
         {
             return Ok(Arc::clone(reading));
         }
-        let (reply, _) = self.exchange(cx, &mut session, "run INFO", &redis::cmd("INFO")).await?;
+        if let Some(refusal) = &session.info_refused {
+            return Err(refusal.clone());
+        }
+        let reply = match self.exchange(cx, &mut session, "run INFO", &redis::cmd("INFO")).await {
+            Ok((reply, _)) => reply,
+            Err(error) => {
+                session.info_refused = (error.kind() == ErrorKind::PermissionDenied).then(|| error.clone());
+                return Err(error);
+            }
+        };
         let text = match reply {
             Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Value::VerbatimString { text, .. } => text,
@@ -163,8 +185,7 @@ impl RedisTarget {
                     .because("what answers there does not speak as Redis does"));
             }
         };
-        let reading =
-            Arc::new(InfoReading { info: Info::parse(&text), at: cx.now(), read: Instant::now() });
+        let reading = Arc::new(InfoReading { info: Info::parse(&text), at: cx.now(), read: Instant::now() });
         session.info = Some(Arc::clone(&reading));
         Ok(reading)
     }
@@ -273,3 +294,7 @@ fn concerns_the_connection(kind: ErrorKind) -> bool {
     use ErrorKind::{Configuration, Exhausted, Timeout, Tls, Unauthenticated, Unreachable};
     matches!(kind, Configuration | Exhausted | Timeout | Tls | Unauthenticated | Unreachable)
 }
+
+#[cfg(test)]
+#[path = "target_tests.rs"]
+mod tests;

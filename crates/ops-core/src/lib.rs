@@ -43,6 +43,10 @@ pub mod exit;
 pub mod finding;
 pub mod health;
 pub mod measurement;
+mod millis;
+pub mod notifier;
+pub mod permit;
+pub mod plan;
 pub mod probe;
 pub mod probe_set;
 pub mod redact;
@@ -51,6 +55,11 @@ pub mod render;
 pub mod report;
 pub mod score;
 pub mod status;
+pub mod step;
+pub mod store;
+pub mod task;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod threshold;
 #[cfg(feature = "throwaway")]
 pub mod throwaway;
@@ -61,10 +70,19 @@ pub use error::{Error, ErrorKind, Result, Retry};
 pub use finding::{Finding, Severity};
 pub use health::{HealthReport, ProbeResult};
 pub use measurement::{Measurement, Unit};
+pub use notifier::{Delivery, IdempotencyKey, NoticeKind, Notification, Notifier};
+pub use permit::{Confirmation, WritePermit};
+pub use plan::{Action, Check, CheckOutcome, Draft, Estimate, Plan, PlanHash};
 pub use probe::{Explanation, HealthProbe, ProbeSpec, Requirement};
 pub use probe_set::{ProbeSet, ProbeSetOptions};
 pub use redact::Secret;
 pub use remedy::Remedy;
 pub use report::{ProbeReport, Unseen};
 pub use status::Status;
+pub use step::{Effect, Step, Verification};
+pub use store::{
+    BackupStore, BackupStoreExt, ByteRange, ByteStream, Capabilities, Capability, Object, ObjectKey,
+    ObjectMeta, PutMode,
+};
+pub use task::{MaintenanceTask, TaskReport, TypedTask, Verdict};
 pub use threshold::{Bounds, Direction, Limits, Threshold, ThresholdSpec};

@@ -114,7 +114,9 @@ fn format_count(value: f64) -> String {
 pub struct Measurement {
     /// What was measured, unique within the probe together with `labels`.
     pub name: Cow<'static, str>,
-    /// The value, in `unit`.
+    /// The value, in `unit`. One that is not a number is null in JSON, which has no other word for it.
+    #[serde(deserialize_with = "null_is_nan")]
+    #[schemars(extend("type" = ["number", "null"]))]
     pub value: f64,
     /// Its unit.
     pub unit: Unit,
@@ -130,6 +132,10 @@ pub struct Measurement {
     /// What tells this measurement from its siblings of the same name, such as a mount point.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+}
+
+fn null_is_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 impl Measurement {

@@ -55,14 +55,26 @@ fn redact_urls(text: &str) -> String {
 
 /// Masks `key=value` and `key: value` for keys that name a secret.
 fn redact_assignments(text: &str) -> String {
-    const KEYS: [&str; 9] =
-        ["password", "passwd", "pwd", "passphrase", "secret", "token", "api_key", "apikey", "authorization"];
+    const KEYS: &[&str] = &[
+        "password",
+        "passwd",
+        "pass",
+        "pwd",
+        "passphrase",
+        "secret",
+        "token",
+        "api_key",
+        "apikey",
+        "authorization",
+    ];
     let lower = text.to_ascii_lowercase();
     let mut out = String::with_capacity(text.len());
     let mut from = 0;
     while from < text.len() {
-        let next =
-            KEYS.iter().filter_map(|key| lower[from..].find(key).map(|at| (from + at, key.len()))).min();
+        let next = KEYS
+            .iter()
+            .filter_map(|key| lower[from..].find(key).map(|at| (from + at, key.len())))
+            .min_by_key(|(at, len)| (*at, std::cmp::Reverse(*len)));
         let Some((at, len)) = next else { break };
         let after = at + len;
         let value_at = assignment(&lower[after..]).map(|skip| after + skip);
@@ -126,6 +138,7 @@ mod tests {
     fn assignments_lose_their_value() {
         for (text, expected) in [
             ("sslpassword=abc&x=1", "sslpassword=***&x=1"),
+            ("redis+unix:///run/r.sock?pass=abc&db=1", "redis+unix:///run/r.sock?pass=***&db=1"),
             ("PGPASSWORD='it is' psql", "PGPASSWORD='***' psql"),
             (r#"{"token": "abc", "n": 1}"#, r#"{"token": "***", "n": 1}"#),
             ("password authentication failed", "password authentication failed"),

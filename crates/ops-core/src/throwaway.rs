@@ -338,6 +338,17 @@ pub fn unique() -> String {
     id[20..].to_owned()
 }
 
+/// Percent-encodes one part of a server's URL: a name, a password, or the path of a socket in the host's place.
+///
+/// ```
+/// assert_eq!(ops_core::throwaway::url_part("/tmp/a b"), "%2Ftmp%2Fa%20b");
+/// ```
+pub fn url_part(part: &str) -> String {
+    let form: String = url::form_urlencoded::byte_serialize(part.as_bytes()).collect();
+    // Form encoding differs in the blank alone.
+    form.replace('+', "%20")
+}
+
 fn truncate(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).truncate(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -5,12 +5,15 @@
 //! short read-only transactions with a statement and a lock timeout; nothing takes a lock on a user's table.
 
 mod capabilities;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 mod config;
 mod error;
 mod metric;
 mod probe;
 mod probes;
 mod row;
+mod session;
 mod statement;
 mod target;
 

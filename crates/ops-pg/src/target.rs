@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ops_core::redact::ExposeSecret;
-use ops_core::{Context, Error, ErrorKind, Result, RunId, Secret};
-use sqlx::pool::PoolConnection;
+use ops_core::{Context, Error, ErrorKind, Result, Secret};
 use sqlx::postgres::{PgConnectOptions, PgPool};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Postgres};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -17,6 +16,7 @@ use crate::capabilities::{self, Capabilities};
 use crate::config::PgConfig;
 use crate::error::translate;
 use crate::row::Row;
+use crate::session::{Link, Ready, Session};
 
 /// Opens every read: nothing is written, nothing is waited for long, nothing of the user's `search_path` is
 /// called by accident (CVE-2018-1058), and no time goes into compiling catalogue queries. Constant text, so that
@@ -54,7 +54,8 @@ struct Inner {
     address: String,
     config: PgConfig,
     source: Source,
-    session: Mutex<Session>,
+    /// Shared by the targets of one cluster's databases: they take turns on one connection.
+    session: Arc<Mutex<Session>>,
 }
 
 enum Source {
@@ -62,40 +63,24 @@ enum Source {
     Pool(PgPool),
 }
 
-/// The connection as far as this run got with it.
-enum Session {
-    Closed,
-    Ready(Box<Ready>),
-    Failed { run: RunId, error: Error },
-}
-
-struct Ready {
-    run: RunId,
-    /// `None` while a borrowed connection is back in its pool.
-    link: Option<Link>,
-    connected_in: Duration,
-    capabilities: Arc<Capabilities>,
-}
-
-enum Link {
-    Own(PgConnection),
-    Borrowed(PoolConnection<Postgres>),
-}
-
-impl Link {
-    fn connection(&mut self) -> &mut PgConnection {
-        match self {
-            Link::Own(connection) => connection,
-            Link::Borrowed(connection) => connection,
-        }
-    }
-
-    /// Closes the socket, also of a borrowed connection: its pool must not get back one in mid-statement.
-    fn discard(self) {
-        match self {
-            Link::Own(connection) => drop(connection),
-            Link::Borrowed(connection) => drop(connection.detach()),
-        }
+impl Inner {
+    fn of_options(
+        name: String,
+        options: PgConnectOptions,
+        config: PgConfig,
+        session: Arc<Mutex<Session>>,
+    ) -> Self {
+        // The name under which a second connection finds what the first one left running, also behind a pooler,
+        // where process ids are other people's a moment later.
+        let tag = format!("ops:{}", &uuid::Uuid::now_v7().simple().to_string()[20..]);
+        let options = options
+            .application_name(&tag)
+            // PgBouncer refuses start-up parameters that it does not know.
+            .extra_float_digits(None)
+            .statement_cache_capacity(0)
+            .disable_statement_logging();
+        let address = address_of(&options);
+        Self { name, address, config, source: Source::Options { options: Box::new(options), tag }, session }
     }
 }
 
@@ -128,41 +113,27 @@ impl PgTarget {
 
     /// A target that connects by these options, when first asked.
     pub fn from_options(name: impl Into<String>, options: PgConnectOptions, config: PgConfig) -> Self {
-        // The name under which a second connection finds what the first one left running, also behind a pooler,
-        // where process ids are other people's a moment later.
-        let tag = format!("ops:{}", &uuid::Uuid::now_v7().simple().to_string()[20..]);
-        let options = options
-            .application_name(&tag)
-            // PgBouncer refuses start-up parameters that it does not know.
-            .extra_float_digits(None)
-            .statement_cache_capacity(0)
-            .disable_statement_logging();
-        let address = address_of(&options);
-        Self::new(name.into(), address, config, Source::Options { options: Box::new(options), tag })
+        let inner = Inner::of_options(name.into(), options, config, Arc::default());
+        Self { inner: Arc::new(inner) }
     }
 
     /// A target that borrows a connection of the service's own pool for each read, and opens none beside it.
     pub fn from_pool(name: impl Into<String>, pool: PgPool, config: PgConfig) -> Self {
         let address = address_of(&pool.connect_options());
-        Self::new(name.into(), address, config, Source::Pool(pool))
+        let (name, source) = (name.into(), Source::Pool(pool));
+        Self { inner: Arc::new(Inner { name, address, config, source, session: Arc::default() }) }
     }
 
-    fn new(name: String, address: String, config: PgConfig, source: Source) -> Self {
-        let session = Mutex::new(Session::Closed);
-        Self { inner: Arc::new(Inner { name, address, config, source, session }) }
-    }
-
-    /// The same server and settings, for another of its databases.
+    /// The same server and settings, for another of its databases. The two take turns on one connection: a
+    /// cluster is never probed over two at once. A pool knows one database only, so a target made of one stays
+    /// as it is.
+    #[must_use]
     pub fn for_database(&self, database: &str) -> Self {
-        let name = self.inner.name.clone();
-        match &self.inner.source {
-            Source::Options { options, .. } => Self::from_options(
-                name,
-                options.as_ref().clone().database(database),
-                self.inner.config.clone(),
-            ),
-            Source::Pool(_) => self.clone(),
-        }
+        let Source::Options { options, .. } = &self.inner.source else { return self.clone() };
+        let options = options.as_ref().clone().database(database);
+        let session = Arc::clone(&self.inner.session);
+        let inner = Inner::of_options(self.inner.name.clone(), options, self.inner.config.clone(), session);
+        Self { inner: Arc::new(inner) }
     }
 
     /// The target's name.
@@ -208,7 +179,7 @@ impl PgTarget {
         let mut session = cx.waiting(self.inner.session.lock()).await;
         let (link, ready) = self.open(cx, &mut session).await?;
         let greeting = (Arc::clone(&ready.capabilities), ready.connected_in);
-        *session = keep(link, ready);
+        session.keep(link, ready);
         Ok(greeting)
     }
 
@@ -271,23 +242,23 @@ impl PgTarget {
         cx: &Context,
         session: &mut Session,
         mut link: Link,
-        ready: Box<Ready>,
+        ready: Ready,
         outcome: Result<Vec<Row>>,
     ) -> Result<Vec<Row>> {
         match &outcome {
-            Ok(_) => *session = keep(link, ready),
+            Ok(_) => session.keep(link, ready),
             Err(error) if gave_up(error) => {
                 link.discard();
                 self.cancel_leftovers().await;
-                *session = Session::Failed { run: cx.run_id(), error: error.clone() };
+                session.fail(cx.run_id(), &self.inner.address, error);
             }
             Err(error) if error.kind() == ErrorKind::Unreachable => {
                 link.discard();
-                *session = Session::Failed { run: cx.run_id(), error: error.clone() };
+                session.fail(cx.run_id(), &self.inner.address, error);
             }
             // The server refused the statement: end its transaction, and keep the connection if that works.
             Err(_) => match self.send(cx, link.connection(), "ROLLBACK".to_owned()).await {
-                Ok(_) => *session = keep(link, ready),
+                Ok(_) => session.keep(link, ready),
                 Err(_) => link.discard(),
             },
         }
@@ -296,31 +267,32 @@ impl PgTarget {
 
     /// Takes the connection out of the session, making it where this run has none. Taken out, a probe that is
     /// dropped midway takes it along, and the next one starts afresh.
-    async fn open(&self, cx: &Context, session: &mut Session) -> Result<(Link, Box<Ready>)> {
-        match std::mem::replace(session, Session::Closed) {
-            Session::Ready(mut ready) if ready.run == cx.run_id() => {
-                let link = match ready.link.take() {
-                    Some(link) => Ok(link),
-                    None => self.connect(cx).await,
-                };
-                link.map(|link| (link, ready))
-            }
-            Session::Failed { run, error } if run == cx.run_id() => Err(error),
-            // Another run's connection proves nothing about now, neither that new ones are accepted nor that
-            // the role's rights are still the same.
-            Session::Ready(_) | Session::Failed { .. } | Session::Closed => self.greet(cx).await,
+    async fn open(&self, cx: &Context, session: &mut Session) -> Result<(Link, Ready)> {
+        let (run, address) = (cx.run_id(), &self.inner.address);
+        if let Some(failure) = session.failure(run, address) {
+            return Err(failure.clone());
         }
-        .inspect_err(|error| *session = Session::Failed { run: cx.run_id(), error: error.clone() })
+        let opened = match session.ready.take() {
+            Some(mut ready) if ready.run == run && ready.address == *address => match ready.link.take() {
+                Some(link) => Ok((link, ready)),
+                None => self.connect(cx).await.map(|link| (link, ready)),
+            },
+            // Another database's connection is closed first. Another run's proves nothing about now, neither
+            // that new ones are accepted nor that the role's rights are still the same.
+            Some(_) | None => self.greet(cx).await,
+        };
+        opened.inspect_err(|error| session.fail(run, address, error))
     }
 
-    async fn greet(&self, cx: &Context) -> Result<(Link, Box<Ready>)> {
+    async fn greet(&self, cx: &Context) -> Result<(Link, Ready)> {
         let started = Instant::now();
         let mut link = self.connect(cx).await?;
         let connected_in = started.elapsed();
         let rows = self.send(cx, link.connection(), format!("{OPEN};{};COMMIT", capabilities::SQL)).await?;
         let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Bug, "read the capabilities"))?;
         let capabilities = Arc::new(Capabilities::read(row)?);
-        Ok((link, Box::new(Ready { run: cx.run_id(), link: None, connected_in, capabilities })))
+        let address = self.inner.address.clone();
+        Ok((link, Ready { run: cx.run_id(), address, link: None, connected_in, capabilities }))
     }
 
     async fn connect(&self, cx: &Context) -> Result<Link> {
@@ -370,15 +342,6 @@ impl PgTarget {
     fn label(&self) -> String {
         format!("{} ({})", self.inner.name, self.inner.address)
     }
-}
-
-/// Puts the connection back for the next read of the run; a borrowed one goes back to its pool meanwhile.
-fn keep(link: Link, mut ready: Box<Ready>) -> Session {
-    ready.link = match link {
-        Link::Own(connection) => Some(Link::Own(connection)),
-        Link::Borrowed(_) => None,
-    };
-    Session::Ready(ready)
 }
 
 /// Whether the error is our own giving up, after which the server may still be at work.

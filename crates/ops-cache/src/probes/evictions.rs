@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use ops_core::window::{SampleOutcome, Window};
 use ops_core::{
-    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Requirement, Result,
-    Severity, ThresholdSpec, Unit,
+    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
+    Requirement, Result, Severity, ThresholdSpec, Unit,
 };
 use serde_json::json;
 
@@ -61,7 +61,8 @@ impl RedisProbe for Evictions {
 }
 
 fn judge(window: &Window, limits: &Limits) -> ProbeReport {
-    let rate = Measurement::new("evictions", window.per_hour(EVICTED), Unit::PerHour).judged_by(limits.get("evictions"));
+    let rate = Measurement::new("evictions", window.per_hour(EVICTED), Unit::PerHour)
+        .judged_by(limits.get("evictions"));
     let evicted = Unit::Count.format(window.delta(EVICTED));
     let over = windowed::length(window);
     let summary = match window.delta(EVICTED) {
@@ -71,7 +72,9 @@ fn judge(window: &Window, limits: &Limits) -> ProbeReport {
     let finding = Severity::of(rate.status()).map(|severity| {
         Finding::new(severity, "redis.cache.evictions", summary.clone())
             .object("keyspace")
-            .evidence(json!({"evicted": window.delta(EVICTED), "seconds": window.length.as_secs_f64()}))
+            .evidence(
+                json!({"evicted": window.delta(EVICTED) as u64, "seconds": window.length.as_secs_f64()}),
+            )
             .remedy(Remedy::advice(SPEC.explanation.remedy))
     });
     ProbeReport::new(summary).measure(rate).findings(finding)
@@ -90,9 +93,12 @@ mod tests {
             epoch: "run".into(),
             counters: [(EVICTED.to_owned(), evicted)].into(),
         };
-        for (rise, seconds, status) in
-            [(0.0, 60, Status::Ok), (10.0, 60, Status::Ok), (17.0, 60, Status::Warning), (999.0, 3600, Status::Ok)]
-        {
+        for (rise, seconds, status) in [
+            (0.0, 60, Status::Ok),
+            (10.0, 60, Status::Ok),
+            (17.0, 60, Status::Warning),
+            (999.0, 3600, Status::Ok),
+        ] {
             let SampleOutcome::Window(window) = Window::between(&at(0, 5e6), &at(seconds, 5e6 + rise)) else {
                 panic!("a window")
             };

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use ops_core::window::{SampleOutcome, Window};
 use ops_core::{
-    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Requirement, Result,
-    Severity, ThresholdSpec, Unit,
+    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
+    Requirement, Result, Severity, ThresholdSpec, Unit,
 };
 use serde_json::json;
 
@@ -73,12 +73,15 @@ fn judge(window: &Window, limits: &Limits) -> ProbeReport {
         let summary = format!("{} look-ups in {over}: too few to judge", counted.format());
         return ProbeReport::new(summary).measure(counted);
     }
-    let rate = Measurement::new("hit_rate", hits / lookups * 100.0, Unit::Percent).judged_by(limits.get("hit_rate"));
+    let rate =
+        Measurement::new("hit_rate", hits / lookups * 100.0, Unit::Percent).judged_by(limits.get("hit_rate"));
     let summary = format!("{} of {} look-ups hit in {over}", rate.format(), counted.format());
     let finding = Severity::of(rate.status()).map(|severity| {
         Finding::new(severity, "redis.cache.hit_rate", format!("only {summary}"))
             .object("keyspace")
-            .evidence(json!({"hits": hits, "misses": misses, "seconds": window.length.as_secs_f64()}))
+            .evidence(
+                json!({"hits": hits as u64, "misses": misses as u64, "seconds": window.length.as_secs_f64()}),
+            )
             .remedy(Remedy::advice(SPEC.explanation.remedy))
     });
     ProbeReport::new(summary).measure(rate).measure(counted).findings(finding)

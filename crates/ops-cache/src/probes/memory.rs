@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use ops_core::{
-    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Requirement, Result,
-    Severity, Status, ThresholdSpec, Unit,
+    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
+    Requirement, Result, Severity, Status, ThresholdSpec, Unit,
 };
 use serde_json::json;
 
@@ -24,7 +24,10 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    the machine's memory, not a container's limit, and other processes need some of it.",
         queries: &[("INFO", "used_memory, maxmemory, maxmemory_policy, total_system_memory")],
         codes: &[
-            ("redis.memory.full", "it has reached maxmemory and may not evict, or finds nothing to: writes fail now"),
+            (
+                "redis.memory.full",
+                "it has reached maxmemory and may not evict, or finds nothing to: writes fail now",
+            ),
             ("redis.memory.high", "it comes near maxmemory, and will refuse writes there"),
             ("redis.memory.host", "it has no limit, and takes much of the machine's memory"),
             ("redis.memory.no_limit", "maxmemory is 0: nothing but the machine ends its growth"),
@@ -97,7 +100,7 @@ fn limited(info: &Info, used: f64, limit: f64, limits: &Limits) -> Result<ProbeR
     if evicts_any {
         return Ok(report);
     }
-    let evidence = json!({"used": counted, "maxmemory": limit, "policy": policy});
+    let evidence = json!({"used": counted as u64, "maxmemory": limit as u64, "policy": policy});
     let finding = if share >= 100.0 {
         let why = match policy.as_str() {
             "noeviction" => "noeviction keeps every key",
@@ -136,7 +139,9 @@ fn unlimited(info: &Info, used: f64, limits: &Limits) -> ProbeReport {
         "maxmemory is 0: it grows until the machine's memory ends, and the kernel ends it then",
     )
     .object("maxmemory")
-    .remedy(Remedy::statement("CONFIG SET maxmemory 2gb").because("Choose a size that leaves room for a fork."));
+    .remedy(
+        Remedy::statement("CONFIG SET maxmemory 2gb").because("Choose a size that leaves room for a fork."),
+    );
     let Some(system) = info.number::<f64>("total_system_memory").filter(|total| *total > 0.0) else {
         return report
             .summary(format!("{} used, no limit", Unit::Bytes.format(used)))
@@ -149,10 +154,14 @@ fn unlimited(info: &Info, used: f64, limits: &Limits) -> ProbeReport {
     let high = Severity::of(share.status()).map(|severity| {
         Finding::new(severity, "redis.memory.host", format!("without a limit it takes {sizes}"))
             .object("maxmemory")
-            .evidence(json!({"resident": resident, "total_system_memory": system}))
-            .remedy(Remedy::statement("CONFIG SET maxmemory 2gb").because("A limit and a policy, before the kernel."))
+            .evidence(json!({"resident": resident as u64, "total_system_memory": system as u64}))
+            .remedy(
+                Remedy::statement("CONFIG SET maxmemory 2gb")
+                    .because("A limit and a policy, before the kernel."),
+            )
     });
-    let summary = format!("{} used, no limit ({} of the machine's memory)", Unit::Bytes.format(used), share.format());
+    let summary =
+        format!("{} used, no limit ({} of the machine's memory)", Unit::Bytes.format(used), share.format());
     let calm = share.status() == Status::Ok;
     report.summary(summary).measure(share).findings(high).findings(calm.then_some(no_limit))
 }
@@ -192,7 +201,11 @@ mod tests {
             (104.0, "allkeys-random", Status::Ok, None),
         ] {
             let report = at(share, policy);
-            assert_eq!((report.status(), codes(&report).first().copied()), (status, code), "{share} {policy}");
+            assert_eq!(
+                (report.status(), codes(&report).first().copied()),
+                (status, code),
+                "{share} {policy}"
+            );
         }
     }
 
@@ -220,7 +233,10 @@ mod tests {
     fn a_hidden_field_is_unknown_and_never_ok() {
         assert_eq!(report(&without(REDIS_7, "total_system_memory")).status(), Status::Unknown);
         for field in ["used_memory", "maxmemory"] {
-            assert!(judge(&Info::parse(&without(REDIS_7, field)), &Limits::defaults(&SPEC)).is_err(), "{field}");
+            assert!(
+                judge(&Info::parse(&without(REDIS_7, field)), &Limits::defaults(&SPEC)).is_err(),
+                "{field}"
+            );
         }
         let no_policy = without(NOEVICTION_FULL, "maxmemory_policy");
         assert!(judge(&Info::parse(&no_policy), &Limits::defaults(&SPEC)).is_err());

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use ops_core::{
-    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Requirement, Result,
-    Severity, ThresholdSpec, Unit,
+    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
+    Requirement, Result, Severity, ThresholdSpec, Unit,
 };
 use serde_json::json;
 
@@ -68,8 +68,9 @@ fn judge(info: &Info, limits: &Limits) -> Result<ProbeReport> {
             Unit::Count.format(keys as f64)
         ),
     };
-    let mut report =
-        ProbeReport::new(summary).measure(counted("keys", keys)).measure(counted("keys_without_ttl", without));
+    let mut report = ProbeReport::new(summary)
+        .measure(counted("keys", keys))
+        .measure(counted("keys_without_ttl", without));
     for database in databases.iter().filter(|database| database.keys > 0) {
         let (share, finding) = judge_database(database, limits);
         report = report.measure(share).findings(finding);

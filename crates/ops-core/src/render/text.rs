@@ -5,15 +5,19 @@ use serde_json::{Map, Value};
 /// One line: breaks and tabs become a space, what could act on a terminal becomes a visible escape.
 pub(super) fn line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
+    let mut broken = false;
     for c in text.trim().chars() {
         match c {
-            _ if is_break(c) => {
-                if !out.ends_with(' ') {
+            _ if is_break(c) => broken = true,
+            // A break takes the blanks around it along: what was laid out in lines reads as one sentence.
+            ' ' if broken => {}
+            _ => {
+                if std::mem::take(&mut broken) {
+                    out.truncate(out.trim_end_matches(' ').len());
                     out.push(' ');
                 }
+                if acts(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
             }
-            _ if acts(c) => out.extend(c.escape_unicode()),
-            _ => out.push(c),
         }
     }
     out
@@ -21,11 +25,11 @@ pub(super) fn line(text: &str) -> String {
 
 /// Several lines, for statements: breaks stay, tabs become a space, what could act becomes a visible escape.
 pub(super) fn lines(text: &str) -> Vec<String> {
-    text.trim().lines().map(|part| line(part.trim_end()).replacen("", &leading(part), 1)).collect()
-}
-
-fn leading(part: &str) -> String {
-    " ".repeat(part.len() - part.trim_start_matches(' ').len())
+    let indented = |part: &str| {
+        let indent = part.len() - part.trim_start_matches(' ').len();
+        format!("{}{}", " ".repeat(indent), line(part)).trim_end().to_owned()
+    };
+    text.trim().lines().map(indented).collect()
 }
 
 fn is_break(c: char) -> bool {
@@ -100,7 +104,7 @@ mod tests {
     #[test]
     fn nothing_that_acts_on_a_terminal_passes() {
         for (text, expected) in [
-            ("a\nb\r\n\tc", "a b c"),
+            ("a\nb \r\n\t  c", "a b c"),
             ("\u{1b}[2Jgone", "\\u{1b}[2Jgone"),
             ("bell\u{7} del\u{7f} c1\u{9b}31m", "bell\\u{7} del\\u{7f} c1\\u{9b}31m"),
             ("gpj.\u{202e}exe", "gpj.\\u{202e}exe"),
@@ -116,7 +120,10 @@ mod tests {
         for (args, expected) in [
             (json!({"pid": 4711}), "ops maintain t --pid 4711"),
             (json!({"drop_after": true, "b": false, "c": null}), "ops maintain t --drop-after"),
-            (json!({"index": ["public.a", "public.\"B c\""]}), r#"ops maintain t --index public.a --index 'public."B c"'"#),
+            (
+                json!({"index": ["public.a", "public.\"B c\""]}),
+                r#"ops maintain t --index public.a --index 'public."B c"'"#,
+            ),
             (json!({"name": "it's; rm -rf /"}), r"ops maintain t --name 'it'\''s; rm -rf /'"),
             (json!({"name": "a\n\u{1b}'b"}), r"ops maintain t --name $'a\U0000000a\U0000001b\'b'"),
             (json!({"name": ""}), "ops maintain t --name ''"),

@@ -77,7 +77,7 @@ impl<'a> Entry<'a> {
     }
 
     pub(super) fn place(&self) -> String {
-        place(&self.result.target, self.result.database.as_deref())
+        place_of(self.result)
     }
 }
 
@@ -95,6 +95,11 @@ pub(super) fn place(target: &str, database: Option<&str>) -> String {
         Some(database) => text::line(&format!("{target}/{database}")),
         None => text::line(target),
     }
+}
+
+/// The place of a probe's result.
+pub(super) fn place_of(result: &ProbeResult) -> String {
+    place(&result.target, result.database.as_deref())
 }
 
 /// Everything critical, then every warning; in each, what cannot be reached comes first. `cap` entries a cluster.
@@ -155,8 +160,7 @@ fn over_bounds(result: &ProbeResult, status: Status) -> Option<Entry<'_>> {
         return None;
     }
     let summary = text::line(&result.summary);
-    let parts: Vec<String> =
-        [summary, over.join(", ")].into_iter().filter(|part| !part.is_empty()).collect();
+    let parts: Vec<String> = [summary, over.join(", ")].into_iter().filter(|part| !part.is_empty()).collect();
     Some(Entry {
         result,
         code: &result.probe,
@@ -187,7 +191,8 @@ fn judged(measurement: &Measurement, status: Status) -> String {
         Direction::Below => '≤',
     };
     let bound = if status == Status::Critical { measurement.critical } else { measurement.warning };
-    let bound = bound.map_or_else(String::new, |b| format!(" ({status} {sign} {})", measurement.unit.format(b)));
+    let bound =
+        bound.map_or_else(String::new, |b| format!(" ({status} {sign} {})", measurement.unit.format(b)));
     format!("{} {}{bound}", text::line(&series(measurement)), measurement.format())
 }
 
@@ -196,7 +201,8 @@ fn series(measurement: &Measurement) -> String {
     if measurement.labels.is_empty() {
         return measurement.name.clone().into_owned();
     }
-    let labels: Vec<String> = measurement.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let labels: Vec<String> =
+        measurement.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     format!("{}{{{}}}", measurement.name, labels.join(","))
 }
 
@@ -291,8 +297,8 @@ pub(super) fn groups(report: &HealthReport) -> Vec<Group<'_>> {
     groups
 }
 
-/// `2 critical, 1 unknown, 9 ok, 1 not applicable`: probes by status, the worst first.
-pub(super) fn tally(report: &HealthReport) -> String {
+/// `2 critical`, `1 unknown`, `9 ok`, `1 not applicable`: probes by status, the worst first.
+pub(super) fn tally(report: &HealthReport) -> Vec<String> {
     let statuses = [
         (Status::Critical, "critical"),
         (Status::Warning, "warning"),
@@ -303,7 +309,7 @@ pub(super) fn tally(report: &HealthReport) -> String {
     let counted = statuses.into_iter().map(|(status, word)| (report.count(status), word));
     let parts: Vec<String> =
         counted.filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
-    if parts.is_empty() { "no probe ran".to_owned() } else { parts.join(", ") }
+    if parts.is_empty() { vec!["no probe ran".to_owned()] } else { parts }
 }
 
 /// The names of the targets, in the order of their first probe.
@@ -356,11 +362,13 @@ pub(super) fn evidence(row: &Value) -> String {
     };
     let row = match row {
         Value::Object(map) => {
-            let fields: Vec<String> = map
+            let mut fields: Vec<String> = map
                 .iter()
                 .filter(|(_, value)| !value.is_null())
                 .map(|(key, value)| format!("{key} {}", plain(value)))
                 .collect();
+            // A query or a sentence pushes what is short out of sight.
+            fields.sort_by_key(|field| field.split_whitespace().count() > 2);
             fields.join(" · ")
         }
         other => plain(other),

@@ -296,9 +296,9 @@ impl Tree<'_> {
     }
 }
 
-/// The beginning of a statement: enough to know it by, `ALTER TABLE orders ADD`.
+/// The beginning of a statement: enough to know it by, `ALTER TABLE orders`.
 fn first_words(query: &str) -> String {
-    digest(query).split(' ').take(4).collect::<Vec<_>>().join(" ")
+    digest(query).split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

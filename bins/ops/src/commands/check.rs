@@ -1,0 +1,82 @@
+//! `ops check`.
+
+use std::process::ExitCode;
+
+use ops_core::{Context, Error, ErrorKind, HealthReport, ProbeSetOptions, Secret, exit};
+use ops_runbook::config::Config;
+use ops_runbook::system::{Selection, System};
+
+use super::{Failure, block_on, read_config};
+use crate::cli::{CheckArgs, Global, Output};
+use crate::{output, signals};
+
+/// Exits as monitoring plugins do. A check that could not be made is 3 under `--output nagios`, where 64 and 78
+/// would be no status at all.
+pub(super) fn run(global: &Global, args: &CheckArgs) -> ExitCode {
+    match check(global, args) {
+        Ok(report) => {
+            output::print(&output::render(&report, global.output));
+            ExitCode::from(exit::of_status(report.status))
+        }
+        Err(failure) => {
+            if global.output == Output::Nagios {
+                output::print("OPS UNKNOWN: the check could not be made, see stderr");
+            }
+            failure.print();
+            ExitCode::from(if global.output == Output::Nagios { exit::UNKNOWN } else { failure.check_code() })
+        }
+    }
+}
+
+impl Failure {
+    /// A check that was interrupted is unknown; what is wrong with the command or its configuration keeps its code.
+    fn check_code(&self) -> u8 {
+        match self {
+            Failure::Error(error) if error.kind() == ErrorKind::Cancelled => exit::UNKNOWN,
+            _ => self.code(),
+        }
+    }
+}
+
+fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
+    let mut options = ProbeSetOptions::default();
+    let system = match (&args.postgres, &args.redis) {
+        (None, None) => {
+            let config = read_config(global)?;
+            options = options
+                .with_run_deadline(config.check.timeout)
+                .with_probe_deadline(config.check.probe_timeout);
+            system_of(&config, args)?
+        }
+        (postgres, redis) => {
+            let secret = |url: &Option<String>| url.clone().map(Secret::from);
+            System::of_urls(secret(postgres).as_ref(), secret(redis).as_ref())?
+        }
+    };
+    if let Some(timeout) = args.timeout {
+        options = options.with_run_deadline(timeout).with_probe_deadline(options.probe_deadline.min(timeout));
+    }
+    let selection = Selection::new(&args.targets, &args.only)?;
+    let probes = system.probes(&selection, options)?;
+    block_on(async {
+        let cx = Context::new();
+        signals::cancel_on_signal(&cx)
+            .map_err(|error| Error::new(ErrorKind::Bug, "listen for signals").because(error.to_string()))?;
+        let report = probes.run(&cx).await;
+        match cx.is_cancelled() {
+            true => Err(Error::new(ErrorKind::Cancelled, "finish the check").because("interrupted").into()),
+            false => Ok(report),
+        }
+    })?
+}
+
+fn system_of(config: &Config, args: &CheckArgs) -> Result<System, Failure> {
+    let system = System::of_config(config)?;
+    if system.is_empty() && args.targets.is_empty() {
+        return Err(Error::new(ErrorKind::Configuration, "check")
+            .because("the configuration names no target")
+            .with_fix("add a [postgres.NAME] or [redis.NAME] section, or run `ops init`")
+            .into());
+    }
+    Ok(system)
+}

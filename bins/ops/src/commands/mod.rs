@@ -1,0 +1,106 @@
+//! The subcommands, one file each.
+
+mod check;
+mod config;
+mod demo;
+mod explain;
+mod init;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use ops_core::{Error, exit};
+use ops_runbook::config::{Config, ConfigErrors};
+
+use crate::cli::{Cli, Command, Global};
+use crate::output;
+use crate::surroundings::Real;
+
+/// Why a command ends without a result.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The configuration has mistakes.
+    Config(Box<ConfigErrors>),
+    /// Anything else.
+    Error(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Error(error)
+    }
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        Failure::Config(Box::new(errors))
+    }
+}
+
+impl Failure {
+    fn print(&self) {
+        match self {
+            Failure::Config(errors) => output::say(&errors.to_string()),
+            Failure::Error(error) => output::complain(error),
+        }
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Config(_) => exit::CONFIG,
+            Failure::Error(error) => exit::of_error(error.kind()),
+        }
+    }
+}
+
+/// Runs the command, and makes its outcome an exit code.
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    output::start_logging(&cli.global);
+    let outcome = match &cli.command {
+        Command::Init(args) => init::run(args),
+        Command::Check(args) => return check::run(&cli.global, args),
+        Command::Explain(args) => explain::run(&cli.global, args),
+        Command::Config(command) => config::run(&cli.global, command),
+        Command::Demo(args) => demo::run(&cli.global, args),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// The file that `--config` names, else ops.toml here.
+fn config_path(global: &Global) -> PathBuf {
+    global.config.clone().unwrap_or_else(|| PathBuf::from("ops.toml"))
+}
+
+/// Reads the configuration, or says how to get one.
+fn read_config(global: &Global) -> Result<Config, Failure> {
+    let path = config_path(global);
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        let unreadable = Error::new(ops_core::ErrorKind::Configuration, "read the configuration")
+            .on(path.display().to_string())
+            .because(error.to_string());
+        match error.kind() {
+            std::io::ErrorKind::NotFound if global.config.is_none() => unreadable
+                .with_fix("`ops init` writes one; `ops check --postgres URL --redis URL` needs none"),
+            _ => unreadable,
+        }
+    })?;
+    Ok(Config::read(&text, &path, &Real)?)
+}
+
+/// Runs a future on a runtime of its own. One thread suffices: a check waits, it does not compute.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Error::new(ops_core::ErrorKind::Bug, "start the runtime").because(error.to_string())
+    })?;
+    let result = runtime.block_on(future);
+    // A probe that was abandoned on a blocking thread (a dead NFS mount) must not keep the process.
+    runtime.shutdown_background();
+    Ok(result)
+}

@@ -1,0 +1,70 @@
+//! Results to stdout, everything else to stderr.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use ops_core::render::{self, Style};
+use ops_core::{Error, HealthReport};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Global, LogFormat, Output};
+
+/// Columns of a report that goes into a pipe or a file.
+const PIPE_WIDTH: usize = 100;
+
+/// Prints a result. A reader that closed the pipe (`| head`) has seen enough.
+pub(crate) fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| match text.ends_with('\n') {
+        true => Ok(()),
+        false => stdout.write_all(b"\n"),
+    });
+    let _ = stdout.flush();
+}
+
+/// Says something beside the result.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Prints an error with its causes, and what would help.
+pub(crate) fn complain(error: &Error) {
+    say(&format!("ops: {}", error.report()));
+    if let Some(fix) = error.fix() {
+        say(&format!("     try: {fix}"));
+    }
+}
+
+/// Renders a report as asked.
+pub(crate) fn render(report: &HealthReport, output: Output) -> String {
+    match output {
+        Output::Human => render::human(report, &style()),
+        Output::Json => render::json(report),
+        Output::Markdown => render::markdown(report),
+        Output::Nagios => render::nagios(report),
+        Output::Openmetrics => render::openmetrics(report),
+    }
+}
+
+/// How wide stdout is, and whether it shows colour (`NO_COLOR` is honoured, see no-color.org).
+pub(crate) fn style() -> Style {
+    let terminal = io::stdout().is_terminal();
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)).filter(|_| terminal);
+    Style::default().with_width(width.unwrap_or(PIPE_WIDTH)).with_color(terminal && !no_color && !dumb)
+}
+
+/// Sends log lines to stderr: warnings of ops, errors of the libraries it uses, more with `-v` or `OPS_LOG`.
+pub(crate) fn start_logging(global: &Global) {
+    let default = match global.verbose {
+        0 => "error,ops=warn,ops_core=warn,ops_pg=warn,ops_cache=warn,ops_host=warn,ops_runbook=warn",
+        1 => "warn,ops=info,ops_core=info,ops_pg=info,ops_cache=info,ops_host=info,ops_runbook=info",
+        _ => "info,ops=debug,ops_core=debug,ops_pg=debug,ops_cache=debug,ops_host=debug,ops_runbook=debug",
+    };
+    let filter = EnvFilter::try_from_env("OPS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let logs = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
+    match global.log_format {
+        LogFormat::Text => logs.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => logs.json().init(),
+    }
+}

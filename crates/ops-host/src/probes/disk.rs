@@ -1,0 +1,313 @@
+//! `host.disk`: how full the file systems of this machine are.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ops_core::{
+    Context, Direction, Error, ErrorKind, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec,
+    Remedy, Result, Severity, ThresholdSpec, Unit,
+};
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::host::{HostProbe, HostTarget};
+use crate::mounts::{self, Mount, Usage};
+
+/// A local file system answers in microseconds; a network one that takes longer than this has lost its server.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+pub(crate) static SPEC: ProbeSpec = ProbeSpec {
+    name: "host.disk",
+    group: "host",
+    explanation: Explanation {
+        why: "A full disk stops a database at once, and the space to repair it is gone too. Inodes run out while \
+              bytes are left. A kernel that meets a disk error remounts read-only, and every write fails from then.",
+        measures: "For each mount: bytes used, of those used and available, as df computes it (what root keeps to \
+                   itself is neither); inodes used; whether it is read-only. Without configured mounts, every device \
+                   and network file system, once each; images (squashfs, iso9660), file systems in memory and the \
+                   layers of containers are left out. This is the machine ops runs on, and no other.",
+        queries: &[
+            ("/proc/self/mounts", "what is mounted, on Linux"),
+            ("/etc/fstab", "what should be writable"),
+            ("statvfs(mount)", "the figures; given 2 s, so that a lost NFS server costs no more"),
+        ],
+        codes: &[
+            ("host.disk.full", "a file system is nearly full"),
+            ("host.disk.inodes", "a file system has nearly no inodes left: no file can be made"),
+            ("host.disk.read_only", "a file system is mounted read-only"),
+        ],
+        versions: "Linux and macOS",
+        cost: "one statvfs for each mount, no server",
+        remedy: "Find what grows: du -xh --max-depth=2 MOUNT | sort -h | tail. Of a database, remove nothing by hand \
+                 in its data directory: look for a replication slot or a failing archive_command first.",
+    },
+    thresholds: &[
+        ThresholdSpec {
+            name: "used",
+            meaning: "bytes used, of those used and available",
+            unit: Unit::Percent,
+            direction: Direction::Above,
+            warning: Some(80.0),
+            critical: Some(90.0),
+            source: "the runbooks: clean up above 80 %, critical above 90 %",
+        },
+        ThresholdSpec {
+            name: "inodes",
+            meaning: "inodes used, of all",
+            unit: Unit::Percent,
+            direction: Direction::Above,
+            warning: Some(80.0),
+            critical: Some(90.0),
+            source: "as for bytes: running out has the same effect",
+        },
+    ],
+    requires: &[],
+};
+
+/// See [`SPEC`].
+#[derive(Debug)]
+pub(crate) struct Disk;
+
+#[async_trait]
+impl HostProbe for Disk {
+    fn spec(&self) -> &'static ProbeSpec {
+        &SPEC
+    }
+
+    async fn probe(&self, cx: &Context, host: &HostTarget, limits: &Limits) -> Result<ProbeReport> {
+        let (asked, missing) = selected(host, mounts::list()?);
+        if asked.is_empty() && missing.is_empty() {
+            return Ok(ProbeReport::unknown("no device and no network file system is mounted here", None));
+        }
+        let wanted = mounts::wanted_writable();
+        let until = Instant::now() + ANSWER_WITHIN;
+        let answers: Vec<_> = asked.into_iter().map(|mount| (ask(host, &mount.path), mount)).collect();
+        let mut seen = Vec::new();
+        let mut report = ProbeReport::new("");
+        for (answer, mount) in answers {
+            match wait(cx, answer, until, &mount.path).await {
+                Ok(usage) => seen.push(Seen {
+                    must_be_writable: host.config().mounts.is_some() || wanted.contains(&mount.path),
+                    mount,
+                    usage,
+                }),
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(error) => report = report.unseen(error.report(), None),
+            }
+        }
+        for path in missing {
+            report = report.unseen(
+                format!("{} is configured, and nothing is mounted there", path.display()),
+                Some(format!("mount {}", path.display())),
+            );
+        }
+        Ok(judge(report, &seen, limits))
+    }
+}
+
+/// A mount with its figures.
+#[derive(Clone, Debug)]
+struct Seen {
+    mount: Mount,
+    usage: Usage,
+    must_be_writable: bool,
+}
+
+/// The mounts to look at, and the configured paths at which nothing is mounted. Such a path belongs to another
+/// file system, and its figures would be those of the wrong disk.
+fn selected(host: &HostTarget, mounted: Vec<Mount>) -> (Vec<Mount>, Vec<PathBuf>) {
+    let Some(configured) = &host.config().mounts else {
+        return (mounts::worth_watching(mounted), Vec::new());
+    };
+    let mut found = Vec::new();
+    let mut missing = Vec::new();
+    for path in configured {
+        // The last line of a path is the one mounted over the others.
+        match mounted.iter().rev().find(|mount| mount.path == *path) {
+            Some(mount) => found.push(mount.clone()),
+            None => missing.push(path.clone()),
+        }
+    }
+    (found, missing)
+}
+
+type Answer = Option<oneshot::Receiver<nix::Result<Usage>>>;
+
+/// Asks for a mount's figures on a thread of its own; `None` while an earlier one still waits for that mount. Not
+/// on the runtime's blocking pool: the runtime would wait for a silent mount when it shuts down.
+fn ask(host: &HostTarget, mount: &Path) -> Answer {
+    let path = mount.to_owned();
+    if !host.ask(&path) {
+        return None;
+    }
+    let (answer, receiver) = oneshot::channel();
+    let host = host.clone();
+    std::thread::spawn(move || {
+        let usage = mounts::usage(&path);
+        host.answered(&path);
+        // The probe may have given up meanwhile.
+        let _ = answer.send(usage);
+    });
+    Some(receiver)
+}
+
+async fn wait(cx: &Context, answer: Answer, until: Instant, mount: &Path) -> Result<Usage> {
+    let error =
+        |kind, why: String| Error::new(kind, "read the figures").on(mount.display().to_string()).because(why);
+    let Some(answer) = answer else {
+        return Err(error(
+            ErrorKind::Timeout,
+            "an earlier look has not returned; its server may be gone".into(),
+        ));
+    };
+    let bounded = async {
+        match tokio::time::timeout_at(until, answer).await {
+            Ok(Ok(Ok(usage))) => Ok(usage),
+            Ok(Ok(Err(errno))) => Err(error(ErrorKind::Failed, errno.desc().to_owned())),
+            Ok(Err(_)) => Err(error(ErrorKind::Bug, "the reader ended without an answer".into())),
+            Err(_) => Err(error(ErrorKind::Timeout, "no answer within 2 s; its server may be gone".into())),
+        }
+    };
+    cx.run("read the figures", bounded).await
+}
+
+fn judge(mut report: ProbeReport, seen: &[Seen], limits: &Limits) -> ProbeReport {
+    let mut fullest: Option<(f64, &Path)> = None;
+    for Seen { mount, usage, must_be_writable } in seen {
+        let path = mount.path.display().to_string();
+        if let Some(percent) = usage.percent() {
+            if fullest.is_none_or(|(most, _)| percent > most) {
+                fullest = Some((percent, &mount.path));
+            }
+            let used = Measurement::new("used", percent, Unit::Percent).judged_by(limits.get("used"));
+            let finding = Severity::of(used.status()).map(|severity| full(severity, mount, usage, &used));
+            let free =
+                Measurement::new("available", usage.available as f64, Unit::Bytes).label("mount", &path);
+            report = report.measure(used.label("mount", &path)).measure(free).findings(finding);
+        }
+        if let Some(percent) = usage.inode_percent() {
+            let inodes = Measurement::new("inodes", percent, Unit::Percent).judged_by(limits.get("inodes"));
+            let finding = Severity::of(inodes.status()).map(|severity| {
+                let message = format!("{} of the inodes of {path} are used", inodes.format());
+                Finding::new(severity, "host.disk.inodes", message)
+                    .object(&path)
+                    .evidence(json!({"inodes": usage.inodes, "free": usage.inodes_free}))
+                    .remedy(Remedy::statement(format!(
+                        "du -x --inodes --max-depth=2 {path} | sort -n | tail"
+                    )))
+            });
+            report = report.measure(inodes.label("mount", &path)).findings(finding);
+        }
+        if usage.read_only || mount.read_only {
+            report = report.finding(read_only(mount, *must_be_writable));
+        }
+    }
+    report.summary(match (fullest, seen.len()) {
+        (Some((percent, path)), count) => {
+            let others = if count == 1 { String::new() } else { format!(", the fullest of {count}") };
+            format!("{} of {} used{others}", Unit::Percent.format(percent), path.display())
+        }
+        (None, 0) => "no mount could be read".to_owned(),
+        (None, count) => format!("{count} mounts without figures"),
+    })
+}
+
+fn full(severity: Severity, mount: &Mount, usage: &Usage, used: &Measurement) -> Finding {
+    let path = mount.path.display().to_string();
+    let free = Unit::Bytes.format(usage.available as f64);
+    Finding::new(severity, "host.disk.full", format!("{path} is {} full, {free} left", used.format()))
+        .evidence(json!({"source": mount.source, "kind": mount.kind, "used": usage.used, "available": usage.available}))
+        .remedy(Remedy::statement(format!("du -xh --max-depth=2 {path} | sort -h | tail")).because(
+            "Shows what takes the space. Remove nothing by hand in a database's data directory.",
+        ))
+        .object(path)
+}
+
+/// Certain trouble where the mount is configured, or `/etc/fstab` wants it writable; else something to know.
+fn read_only(mount: &Mount, must_be_writable: bool) -> Finding {
+    let path = mount.path.display().to_string();
+    let severity = if must_be_writable { Severity::Critical } else { Severity::Info };
+    Finding::new(severity, "host.disk.read_only", format!("{path} is mounted read-only"))
+        .evidence(json!({"source": mount.source, "kind": mount.kind}))
+        .remedy(
+            Remedy::statement("dmesg | grep -i -E 'remount|I/O error' | tail").because(
+                "A kernel that met a disk error says so there. Look before you remount it writable.",
+            ),
+        )
+        .object(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::HostConfig;
+    use ops_core::{HealthProbe, Status};
+
+    const CALM: Usage = Usage { used: 10, available: 90, inodes: 100, inodes_free: 90, read_only: false };
+
+    fn seen(usage: Usage, must_be_writable: bool) -> Seen {
+        let mount =
+            Mount { source: "/dev/sda1".into(), path: "/data".into(), kind: "ext4".into(), read_only: false };
+        Seen { mount, usage, must_be_writable }
+    }
+
+    #[test]
+    fn each_fault_has_its_code_and_its_mount() {
+        let read_only = Usage { read_only: true, ..CALM };
+        for (usage, writable, status, code) in [
+            (CALM, true, Status::Ok, None),
+            (Usage { used: 80, available: 20, ..CALM }, true, Status::Warning, Some("host.disk.full")),
+            (Usage { used: 95, available: 5, ..CALM }, true, Status::Critical, Some("host.disk.full")),
+            (Usage { inodes_free: 8, ..CALM }, true, Status::Critical, Some("host.disk.inodes")),
+            (read_only, true, Status::Critical, Some("host.disk.read_only")),
+            (read_only, false, Status::Ok, Some("host.disk.read_only")),
+        ] {
+            let report = judge(ProbeReport::new(""), &[seen(usage, writable)], &Limits::defaults(&SPEC));
+            let found = report.found().first();
+            assert_eq!((report.status(), found.map(|f| f.code.as_ref())), (status, code), "{usage:?}");
+            assert!(found.is_none_or(|finding| finding.object.as_deref() == Some("/data")));
+        }
+    }
+
+    fn bound(mounts: Option<Vec<PathBuf>>) -> impl HealthProbe {
+        let config = match mounts {
+            Some(mounts) => HostConfig::default().with_mounts(mounts),
+            None => HostConfig::default(),
+        };
+        HostTarget::new("here", config).bind(&Disk, Limits::defaults(&SPEC))
+    }
+
+    #[tokio::test]
+    async fn a_configured_path_that_is_no_mount_is_unknown() {
+        let missing = bound(Some(vec!["/no/such/mount".into()])).probe(&Context::new()).await.unwrap();
+        assert_eq!(missing.status(), Status::Unknown);
+        // A directory on another disk would show that disk's figures.
+        let directory = bound(Some(vec!["/usr/share".into()])).probe(&Context::new()).await.unwrap();
+        assert_eq!((directory.status(), directory.measured().len()), (Status::Unknown, 0));
+    }
+
+    #[tokio::test]
+    async fn this_machine_has_figures() {
+        let report = bound(Some(vec!["/".into()])).probe(&Context::new()).await.unwrap();
+        let used = report.measured().iter().find(|measured| measured.name == "used").unwrap();
+        assert!(used.value > 0.0 && used.value <= 100.0 && used.labels["mount"] == "/");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_mount_costs_two_seconds_once() {
+        let (open, receiver) = oneshot::channel();
+        let cx = Context::new();
+        let error = wait(&cx, Some(receiver), Instant::now() + ANSWER_WITHIN, Path::new("/srv/nas"))
+            .await
+            .unwrap_err();
+        assert_eq!((error.kind(), error.target()), (ErrorKind::Timeout, Some("/srv/nas")));
+        drop(open);
+        let host = HostTarget::new("here", HostConfig::default());
+        assert!(host.ask(Path::new("/srv/nas")));
+        assert!(ask(&host, Path::new("/srv/nas")).is_none(), "a second thread would wait beside the first");
+        host.answered(Path::new("/srv/nas"));
+        assert!(host.ask(Path::new("/srv/nas")));
+    }
+}

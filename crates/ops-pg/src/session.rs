@@ -1,0 +1,84 @@
+//! The one connection to a cluster, and what a run has learnt from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ops_core::{Error, ErrorKind, RunId};
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, Postgres};
+
+use crate::capabilities::Capabilities;
+
+/// The one connection to a cluster, as far as this run got with it.
+#[derive(Default)]
+pub(crate) struct Session {
+    pub(crate) ready: Option<Ready>,
+    pub(crate) failures: Vec<Failure>,
+}
+
+pub(crate) struct Ready {
+    pub(crate) run: RunId,
+    pub(crate) address: String,
+    /// `None` while a borrowed connection is back in its pool.
+    pub(crate) link: Option<Link>,
+    pub(crate) connected_in: Duration,
+    pub(crate) capabilities: Arc<Capabilities>,
+}
+
+/// What went wrong once in a run and need not be waited for again.
+pub(crate) struct Failure {
+    pub(crate) run: RunId,
+    pub(crate) address: String,
+    pub(crate) error: Error,
+}
+
+impl Failure {
+    /// A database that does not exist says nothing about its siblings; a server that does not answer does.
+    pub(crate) fn concerns(&self, run: RunId, address: &str) -> bool {
+        let whole_server = matches!(self.error.kind(), ErrorKind::Unreachable | ErrorKind::Timeout);
+        self.run == run && (whole_server || self.address == address)
+    }
+}
+
+pub(crate) enum Link {
+    Own(PgConnection),
+    Borrowed(PoolConnection<Postgres>),
+}
+
+impl Link {
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
+        match self {
+            Link::Own(connection) => connection,
+            Link::Borrowed(connection) => connection,
+        }
+    }
+
+    /// Closes the socket, also of a borrowed connection: its pool must not get back one in mid-statement.
+    pub(crate) fn discard(self) {
+        match self {
+            Link::Own(connection) => drop(connection),
+            Link::Borrowed(connection) => drop(connection.detach()),
+        }
+    }
+}
+
+impl Session {
+    /// What already failed in this run and concerns this database.
+    pub(crate) fn failure(&self, run: RunId, address: &str) -> Option<&Error> {
+        self.failures.iter().find(|failure| failure.concerns(run, address)).map(|failure| &failure.error)
+    }
+
+    /// Puts the connection back for the next read of the run; a borrowed one goes back to its pool meanwhile.
+    pub(crate) fn keep(&mut self, link: Link, mut ready: Ready) {
+        ready.link = match link {
+            Link::Own(connection) => Some(Link::Own(connection)),
+            Link::Borrowed(_) => None,
+        };
+        self.ready = Some(ready);
+    }
+
+    pub(crate) fn fail(&mut self, run: RunId, address: &str, error: &Error) {
+        self.failures.retain(|failure| failure.run == run);
+        self.failures.push(Failure { run, address: address.to_owned(), error: error.clone() });
+    }
+}

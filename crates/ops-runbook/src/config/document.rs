@@ -1,0 +1,249 @@
+//! TOML as JSON, with where each value stands in the text.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde_json::{Map, Number, Value};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::mistake::Excerpt;
+
+/// Where a value stands, by its JSON pointer.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    key: Option<Range<usize>>,
+    value: Range<usize>,
+    /// What it is, with its article.
+    pub(super) kind: &'static str,
+}
+
+/// The text of a file, and where its values stand.
+#[derive(Debug)]
+pub(super) struct SourceMap<'t> {
+    text: &'t str,
+    places: BTreeMap<String, Place>,
+    /// Scalars by position, with whether a reader may see them.
+    scalars: Vec<(Range<usize>, bool)>,
+    /// Whether the text is TOML: otherwise no line of it is shown, since a secret may stand anywhere.
+    sound: bool,
+}
+
+/// Reads text as far as it is TOML.
+pub(super) fn parse(text: &str) -> (Value, SourceMap<'_>, Vec<toml::de::Error>) {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut map = SourceMap { text, places: BTreeMap::new(), scalars: Vec::new(), sound: errors.is_empty() };
+    let root = map.table(table.get_ref(), "");
+    map.places.insert(String::new(), Place { key: None, value: 0..0, kind: "a table" });
+    (root, map, errors)
+}
+
+/// `pointer/key`, escaped as JSON pointers are.
+pub(super) fn child(pointer: &str, key: &str) -> String {
+    format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
+/// The keys of a pointer.
+pub(super) fn keys(pointer: &str) -> impl Iterator<Item = String> {
+    pointer.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~"))
+}
+
+/// A key as TOML writes it.
+pub(super) fn quoted(key: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !key.is_empty() && key.chars().all(bare) { key.to_owned() } else { toml_string(key) }
+}
+
+/// A string as TOML writes it on one line.
+pub(super) fn toml_string(text: &str) -> String {
+    // A JSON string is a TOML basic string: all of its escapes are TOML's too, save for DEL, which it leaves bare.
+    Value::from(text).to_string().replace('\u{7f}', "\\u007F")
+}
+
+impl SourceMap<'_> {
+    fn table(&mut self, table: &DeTable<'_>, pointer: &str) -> Value {
+        let mut object = Map::new();
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            let converted = self.value(value, child(pointer, name), Some(key.span()));
+            object.insert(name.to_owned(), converted);
+        }
+        Value::Object(object)
+    }
+
+    fn value(&mut self, value: &Spanned<DeValue<'_>>, pointer: String, key: Option<Range<usize>>) -> Value {
+        // What JSON cannot say becomes null, which no part of the schema accepts; `kind` says what it was.
+        let (kind, converted) = match value.get_ref() {
+            DeValue::String(text) => ("a string", Value::from(text.as_ref())),
+            DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
+                Ok(number) => ("an integer", Value::from(number)),
+                Err(_) => ("an integer beyond 64 bits", Value::Null),
+            },
+            DeValue::Float(float) => match float.as_str().parse().ok().and_then(Number::from_f64) {
+                Some(number) => ("a number", Value::Number(number)),
+                None => ("a number that is not finite", Value::Null),
+            },
+            DeValue::Boolean(truth) => ("a boolean", Value::Bool(*truth)),
+            DeValue::Datetime(_) => ("a date or time", Value::Null),
+            DeValue::Array(array) => {
+                let elements = array
+                    .iter()
+                    .enumerate()
+                    .map(|(index, element)| self.value(element, format!("{pointer}/{index}"), None))
+                    .collect();
+                ("an array", Value::Array(elements))
+            }
+            DeValue::Table(table) => ("a table", self.table(table, &pointer)),
+        };
+        if !matches!(value.get_ref(), DeValue::Array(_) | DeValue::Table(_)) {
+            let bound = pointer.starts_with("/thresholds/") || pointer.starts_with("/metric/");
+            self.scalars.push((value.span(), bound && converted.is_number()));
+        }
+        self.places.insert(pointer, Place { key, value: value.span(), kind });
+        converted
+    }
+
+    /// A part of the text.
+    pub(super) fn slice(&self, span: &Range<usize>) -> &str {
+        self.text.get(span.clone()).unwrap_or_default()
+    }
+
+    /// What follows on the same line.
+    pub(super) fn rest_of_line(&self, at: usize) -> &str {
+        self.text.get(at..).and_then(|rest| rest.lines().next()).unwrap_or_default()
+    }
+
+    /// Where the string or number begins that `at` is in, or at the end of.
+    pub(super) fn scalar_around(&self, at: usize) -> Option<usize> {
+        self.scalars
+            .iter()
+            .map(|(span, _)| span)
+            .find(|span| span.start <= at && at <= span.end)
+            .map(|span| span.start)
+    }
+
+    /// What stands at `pointer`.
+    pub(super) fn place(&self, pointer: &str) -> Option<&Place> {
+        self.places.get(pointer)
+    }
+
+    /// Where the value of `pointer`, or what is nearest to it, stands.
+    pub(super) fn value_span(&self, pointer: &str) -> Range<usize> {
+        self.nearest_place(pointer).map_or(0..0, |place| place.value.clone())
+    }
+
+    /// Where the key of `pointer`, or what is nearest to it, stands.
+    pub(super) fn key_span(&self, pointer: &str) -> Range<usize> {
+        self.nearest_place(pointer).map_or(0..0, |place| place.key.clone().unwrap_or(place.value.clone()))
+    }
+
+    fn nearest_place(&self, mut pointer: &str) -> Option<&Place> {
+        loop {
+            if let Some(place) = self.places.get(pointer) {
+                return Some(place);
+            }
+            pointer = &pointer[..pointer.rfind('/')?];
+        }
+    }
+
+    /// How the file names what stands at `pointer`: `` `rls.schemas` in [postgres.main] ``.
+    pub(super) fn name(&self, pointer: &str) -> String {
+        let mut section = pointer;
+        let header = loop {
+            if let Some(header) = self.header(section) {
+                break Some(header);
+            }
+            match section.rfind('/') {
+                Some(cut) => section = &section[..cut],
+                None => break None,
+            }
+        };
+        let rest = self.path(section, pointer);
+        match header {
+            Some(header) if rest.is_empty() => header.to_owned(),
+            Some(header) => format!("`{rest}` in {header}"),
+            None if rest.is_empty() => "the file".to_owned(),
+            None => format!("`{rest}`"),
+        }
+    }
+
+    /// The keys from `section` to `pointer`: `json."/status"`, `databases[1]`.
+    fn path(&self, section: &str, pointer: &str) -> String {
+        let mut path = String::new();
+        let mut at = section.to_owned();
+        for key in keys(&pointer[section.len()..]) {
+            if self.places.get(&at).is_some_and(|place| place.kind == "an array") {
+                path.push_str(&format!("[{key}]"));
+            } else {
+                let dot = if path.is_empty() { "" } else { "." };
+                path.push_str(&format!("{dot}{}", quoted(&key)));
+            }
+            at = child(&at, &key);
+        }
+        path
+    }
+
+    /// ` in [section]` for the table at `pointer`; nothing for the file itself.
+    pub(super) fn within(&self, pointer: &str) -> String {
+        if pointer.is_empty() { String::new() } else { format!(" in {}", self.name(pointer)) }
+    }
+
+    /// The header, brackets included, of a table that has one.
+    fn header(&self, pointer: &str) -> Option<&str> {
+        let place = self.places.get(pointer)?;
+        let text = self.slice(&place.value);
+        (place.kind == "a table" && text.starts_with('[')).then_some(text)
+    }
+
+    /// Line and column, both from 1.
+    pub(super) fn position(&self, at: usize) -> (usize, usize) {
+        let before = self.before(at);
+        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
+    }
+
+    fn before(&self, at: usize) -> &str {
+        let mut end = at.min(self.text.len());
+        while !self.text.is_char_boundary(end) {
+            end -= 1;
+        }
+        &self.text[..end]
+    }
+
+    /// The line around `span`, with every value masked that could be a secret, and the comment left out.
+    pub(super) fn excerpt(&self, span: &Range<usize>) -> Option<Excerpt> {
+        if !self.sound || span.is_empty() {
+            return None;
+        }
+        let start = self.before(span.start).rfind('\n').map_or(0, |newline| newline + 1);
+        let mut line = String::new();
+        let mut caret = None;
+        let mut end = None;
+        let mut skip_to = start;
+        for (offset, character) in self.text[start..].char_indices().map(|(at, c)| (start + at, c)) {
+            if offset == span.start {
+                caret = Some(line.chars().count());
+            }
+            if offset == span.end {
+                end = Some(line.chars().count());
+            }
+            if offset < skip_to {
+                continue;
+            }
+            match self.scalars.iter().find(|(range, seen)| !seen && range.contains(&offset)) {
+                Some((range, _)) => {
+                    line.push('…');
+                    skip_to = range.end;
+                }
+                None if character == '\n' || character == '#' => break,
+                None => line.push(character),
+            }
+        }
+        let line = line.trim_end();
+        let length = line.chars().count();
+        let caret = caret.filter(|caret| *caret < length)?;
+        let indent = line.chars().take(caret).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let width = end.unwrap_or(length).min(length).saturating_sub(caret).max(1);
+        Some(Excerpt { line: line.to_owned(), indent, width })
+    }
+}

@@ -1,0 +1,190 @@
+//! What sound files come to.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ops_core::Limits;
+use ops_core::redact::ExposeSecret;
+use proptest::prelude::*;
+
+use super::{Config, EXAMPLE, GivenSurroundings, read, surroundings};
+use crate::catalogue;
+
+#[test]
+fn the_example_is_read() {
+    let config = read(EXAMPLE).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.service, "engagement-events");
+    assert_eq!(config.check.timeout, Duration::from_secs(60));
+    assert_eq!(config.check.probe_timeout, Duration::from_millis(500));
+    let main = &config.postgres["main"];
+    assert_eq!(main.url.expose_secret(), "postgres://ops:hunter2@db/shop");
+    assert_eq!(
+        (main.config.databases.as_slice(), main.config.rls.schemas.as_slice()),
+        (&["shop".to_owned()][..], &["public".to_owned()][..])
+    );
+    let replica = &config.postgres["replica"];
+    assert_eq!(replica.url.expose_secret(), "postgres://ops:hunter2@replica/shop");
+    assert_eq!(replica.config.root_certificate.as_deref(), Some("/home/ops/ca.pem"));
+    assert_eq!(config.redis["cache"].url.expose_secret(), "rediss://cache.internal:6379");
+    let api = &config.http["api"];
+    assert_eq!(api.config.url, "https://api.internal/health?token=abc");
+    assert_eq!(api.config.status, 200);
+    assert_eq!(
+        (api.headers[0].0.as_str(), api.headers[0].1.expose_secret()),
+        ("authorization", "Bearer hunter2")
+    );
+    assert_eq!(config.host["db"].mounts.as_deref(), Some(&["/".into()][..]));
+    // In SQL `$$` quotes a string.
+    assert!(config.metrics[0].sql.ends_with("= $$new$$"));
+    assert!(config.remarks.is_empty());
+}
+
+#[test]
+fn thresholds_take_the_place_of_defaults() {
+    let config = read(EXAMPLE).unwrap_or_else(|errors| panic!("{errors}"));
+    let limits = |name: &str, threshold: &str| {
+        let spec = catalogue::all().into_iter().find(|spec| spec.name == name).unwrap();
+        let (given, default) =
+            (config.limits_for(spec).get(threshold), Limits::defaults(spec).get(threshold));
+        ((given.warning, given.critical), (default.warning, default.critical))
+    };
+    assert_eq!(limits("pg.connections", "used").0, (Some(70.0), Some(85.0)));
+    let (given, default) = limits("redis.reachable", "latency");
+    assert_eq!(given, (Some(50.0), default.1));
+    let (given, default) = limits("redis.memory", "used");
+    assert_eq!(given, (Some(60.0), default.1));
+    let (given, default) = limits("pg.sequences", "used");
+    assert_eq!(given, default);
+}
+
+#[test]
+fn an_empty_file_is_the_default() {
+    for text in ["", "\n\n", "# nothing\n", "\u{feff}"] {
+        let config = read(text).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!((config.service.as_str(), config.check), ("ops", Config::default().check));
+        assert!(config.postgres.is_empty() && config.metrics.is_empty());
+    }
+}
+
+#[test]
+fn relative_secret_files_stand_beside_the_configuration() {
+    let around = GivenSurroundings::default().with_file("/etc/ops/secrets/url", "postgres:///shop\r\n");
+    let text = "[postgres.main]\nurl = { file = \"secrets/url\" }";
+    let config = Config::read(text, Path::new("/etc/ops/ops.toml"), &around).unwrap();
+    assert_eq!(config.postgres["main"].url.expose_secret(), "postgres:///shop");
+}
+
+#[test]
+fn a_secret_that_everybody_may_read_is_remarked_on() {
+    let around = GivenSurroundings::default().with_file_mode("/s", "postgres:///shop", 0o644);
+    let text = "[postgres.main]\nurl = { file = \"/s\" }";
+    let config = Config::read(text, Path::new("ops.toml"), &around).unwrap();
+    let remarks: Vec<_> =
+        config.remarks.iter().map(|remark| (remark.line, remark.message.as_str())).collect();
+    assert_eq!(remarks, [(2, "`url` in [postgres.main]: everybody on this machine may read /s")]);
+}
+
+#[test]
+fn dollars_in_passwords_survive() {
+    let around = surroundings().with_env("P", "a$$b${HOME}");
+    for (text, expected) in [
+        ("postgres://u:a$b@h/d", "postgres://u:a$b@h/d"),
+        ("postgres://u:a$$b@h/d", "postgres://u:a$b@h/d"),
+        // A variable's own value is taken as it is.
+        ("postgres://u:${P}@h/d", "postgres://u:a$$b${HOME}@h/d"),
+    ] {
+        let file = format!("[postgres.main]\nurl = '{text}'");
+        let config = Config::read(&file, Path::new("ops.toml"), &around).unwrap();
+        assert_eq!(config.postgres["main"].url.expose_secret(), expected);
+    }
+}
+
+/// Pieces that make text look like a configuration gone wrong, more often than noise does.
+fn fragments() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        "[",
+        "]",
+        "[[",
+        "]]",
+        "{",
+        "}",
+        "=",
+        ".",
+        ",",
+        "\"",
+        "'",
+        "\"\"\"",
+        "\n",
+        "\r\n",
+        "#",
+        "$",
+        "${",
+        "$$",
+        "~",
+        "/",
+        "postgres",
+        "main",
+        "url",
+        "env",
+        "file",
+        "redis",
+        "http",
+        "headers",
+        "json",
+        "host",
+        "metric",
+        "name",
+        "target",
+        "sql",
+        "thresholds",
+        "\"pg.connections\"",
+        "used",
+        "warning",
+        "critical",
+        "check",
+        "timeout",
+        "\"5s\"",
+        "1",
+        "-1e9",
+        "inf",
+        "nan",
+        "0x",
+        "1979-05-27",
+        "true",
+        "ä",
+        "\u{0}",
+        "\u{feff}",
+        " ",
+        "\\u",
+        "99999999999999999999",
+    ]);
+    prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in any::<String>()) {
+        if let Err(errors) = read(&text) {
+            prop_assert!(!errors.mistakes.is_empty());
+            prop_assert!(!errors.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn fragments_never_panic(text in fragments()) {
+        match read(&text) {
+            Ok(config) => prop_assert!(!config.show(&[]).is_empty()),
+            Err(errors) => prop_assert!(!errors.mistakes.is_empty()),
+        }
+    }
+
+    #[test]
+    fn a_damaged_example_never_panics(at in 0..EXAMPLE.len(), length in 0_usize..20, insert in "[\\[\\]{}=\"'.,$\n#a1 ]{0,3}") {
+        let end = (at + length).min(EXAMPLE.len());
+        let text = format!("{}{insert}{}", &EXAMPLE[..at], &EXAMPLE[end..]);
+        match read(&text) {
+            Ok(config) => prop_assert!(!config.show(&[]).contains("hunter2")),
+            Err(errors) => prop_assert!(!errors.to_string().contains("hunter2")),
+        }
+    }
+}

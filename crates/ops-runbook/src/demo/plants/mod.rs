@@ -1,0 +1,130 @@
+//! The faults, one file each.
+
+mod blocked_alter;
+mod duplicate_index;
+mod exhausted_sequence;
+mod missing_rls;
+mod no_ttl;
+
+use std::any::Any;
+use std::fmt;
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use ops_core::{Error, ErrorKind, Result};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions};
+use tokio::task::JoinHandle;
+
+/// A fault, and the finding by which a check shows it.
+#[async_trait]
+pub trait Plant: Send + Sync + fmt::Debug {
+    /// Its name, for `--without`.
+    fn name(&self) -> &'static str;
+
+    /// What is wrong, in one line.
+    fn story(&self) -> &'static str;
+
+    /// The code and the object of the finding that shows it.
+    fn finding(&self) -> (&'static str, &'static str);
+
+    /// Makes it so. Returns once a check can see it.
+    async fn plant(&self, site: &mut Site) -> Result<()>;
+}
+
+/// All of them, in the order in which they are planted: the one that locks a table comes last.
+pub fn all() -> &'static [&'static dyn Plant] {
+    &[
+        &duplicate_index::DuplicateIndex,
+        &exhausted_sequence::ExhaustedSequence,
+        &missing_rls::MissingRls,
+        &no_ttl::NoTtl,
+        &blocked_alter::BlockedAlter,
+    ]
+}
+
+/// Where faults are planted, and the sessions that they keep open.
+pub struct Site {
+    pub(super) admin_url: String,
+    pub(super) shop_url: String,
+    pub(super) redis_url: String,
+    held: Vec<Box<dyn Any + Send + Sync>>,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Site").field("held", &self.held.len()).field("running", &self.running.len()).finish()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.running.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Site {
+    pub(super) fn new(admin_url: String, shop_url: String, redis_url: String) -> Self {
+        Self { admin_url, shop_url, redis_url, held: Vec::new(), running: Vec::new() }
+    }
+
+    pub(super) async fn connect_admin(&self) -> Result<PgConnection> {
+        self.connect_to(&self.admin_url, "ops demo").await
+    }
+
+    /// A connection to the shop under the name of some application.
+    pub(super) async fn connect(&self, application: &str) -> Result<PgConnection> {
+        self.connect_to(&self.shop_url, application).await
+    }
+
+    async fn connect_to(&self, url: &str, application: &str) -> Result<PgConnection> {
+        let options = PgConnectOptions::from_str(url).map_err(|error| self.postgres_failed(&error))?;
+        let options = options.application_name(application).disable_statement_logging();
+        options.connect().await.map_err(|error| self.postgres_failed(&error))
+    }
+
+    pub(super) async fn execute(&self, connection: &mut PgConnection, sql: &str) -> Result<()> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        sqlx::raw_sql(sql).execute(connection).await.map(drop).map_err(|error| self.postgres_failed(&error))
+    }
+
+    /// Keeps a session open, in whatever state it is in.
+    fn hold(&mut self, session: impl Any + Send + Sync) {
+        self.held.push(Box::new(session));
+    }
+
+    /// Runs a statement that will not end by itself.
+    fn run(&mut self, mut connection: PgConnection, sql: &'static str) {
+        self.running.push(tokio::spawn(async move {
+            // It ends with its server, in an error that says nothing.
+            let _ = sqlx::raw_sql(sql).execute(&mut connection).await;
+        }));
+    }
+
+    /// Asks until the answer is true.
+    async fn until(&self, question: &'static str) -> Result<()> {
+        let mut connection = self.connect("ops demo").await?;
+        loop {
+            let answer = sqlx::query_scalar::<_, bool>(question).fetch_one(&mut connection).await;
+            if answer.map_err(|error| self.postgres_failed(&error))? {
+                return Ok(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(super) async fn redis(&self) -> Result<redis::aio::MultiplexedConnection> {
+        let client =
+            redis::Client::open(self.redis_url.as_str()).map_err(|error| self.redis_failed(&error))?;
+        client.get_multiplexed_async_connection().await.map_err(|error| self.redis_failed(&error))
+    }
+
+    fn postgres_failed(&self, error: &sqlx::Error) -> Error {
+        Error::new(ErrorKind::Failed, "prepare the demo").on("PostgreSQL").because(error.to_string())
+    }
+
+    pub(super) fn redis_failed(&self, error: &redis::RedisError) -> Error {
+        Error::new(ErrorKind::Failed, "prepare the demo").on("Redis").because(error.to_string())
+    }
+}

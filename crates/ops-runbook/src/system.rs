@@ -1,0 +1,193 @@
+//! Targets wired to their probes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use ops_cache::RedisTarget;
+use ops_core::{Error, ErrorKind, HealthProbe, Limits, ProbeSet, ProbeSetOptions, ProbeSpec, Result, Secret};
+use ops_host::{HostTarget, HttpTarget};
+use ops_pg::{MetricConfig, PgConfig, PgTarget, Scope, SqlMetric};
+
+use crate::config::Config;
+
+/// Everything that can be checked, before anything is chosen.
+#[derive(Debug)]
+pub struct System {
+    service: String,
+    entries: Vec<Entry>,
+}
+
+/// One probe on one target.
+#[derive(Debug)]
+struct Entry {
+    target: String,
+    database: Option<String>,
+    group: &'static str,
+    probe: Arc<dyn HealthProbe>,
+}
+
+/// What of a [`System`] to check.
+#[derive(Debug)]
+pub struct Selection {
+    targets: Vec<String>,
+    only: Option<GlobSet>,
+}
+
+impl Selection {
+    /// These targets (all, where none is named), and probes whose name matches one of the globs (all, where none
+    /// is given).
+    ///
+    /// # Errors
+    /// `InvalidInput` for a glob that is none.
+    pub fn new(targets: &[String], only: &[String]) -> Result<Self> {
+        let mut globs = GlobSetBuilder::new();
+        for pattern in only {
+            globs.add(Glob::new(pattern).map_err(|error| {
+                Error::new(ErrorKind::InvalidInput, "read the glob")
+                    .on(pattern)
+                    .because(error.kind().to_string())
+            })?);
+        }
+        let globs = globs.build().map_err(|error| {
+            Error::new(ErrorKind::InvalidInput, "read the globs").because(error.kind().to_string())
+        })?;
+        Ok(Self { targets: targets.to_vec(), only: (!only.is_empty()).then_some(globs) })
+    }
+
+    fn takes(&self, entry: &Entry) -> bool {
+        let target = self.targets.is_empty() || self.targets.contains(&entry.target);
+        target && self.only.as_ref().is_none_or(|globs| globs.is_match(entry.probe.name()))
+    }
+}
+
+impl System {
+    /// What a configuration names.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a URL that is none.
+    pub fn of_config(config: &Config) -> Result<Self> {
+        let mut system = Self { service: config.service.clone(), entries: Vec::new() };
+        let mut clusters = BTreeMap::new();
+        for (name, target) in &config.postgres {
+            let postgres = PgTarget::connect_lazily(name, &target.url, target.config.clone())?;
+            system.add_postgres(&postgres, |spec| config.limits_for(spec));
+            clusters.insert(name.as_str(), postgres);
+        }
+        for (name, target) in &config.redis {
+            let redis = RedisTarget::connect_lazily(name, &target.url, (&target.config).into())?;
+            system.add_redis(&redis, |spec| config.limits_for(spec));
+        }
+        for (name, target) in &config.http {
+            let http = HttpTarget::new(name, target.config.clone(), target.headers.clone())?;
+            for probe in ops_host::http_registry() {
+                let spec = probe.spec();
+                system.add(name, None, spec.group, http.bind(*probe, config.limits_for(spec)));
+            }
+        }
+        for (name, target) in &config.host {
+            let host = HostTarget::new(name, target.clone());
+            for probe in ops_host::host_registry() {
+                let spec = probe.spec();
+                system.add(name, None, spec.group, host.bind(*probe, config.limits_for(spec)));
+            }
+        }
+        system.add_metrics(&config.metrics, &clusters);
+        Ok(system)
+    }
+
+    /// A PostgreSQL and a Redis given by their URLs alone, with the default thresholds.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a URL that is none.
+    pub fn of_urls(postgres: Option<&Secret>, redis: Option<&Secret>) -> Result<Self> {
+        let mut system = Self { service: "ops".to_owned(), entries: Vec::new() };
+        if let Some(url) = postgres {
+            let target = PgTarget::connect_lazily("postgres", url, PgConfig::default())?;
+            system.add_postgres(&target, Limits::defaults);
+        }
+        if let Some(url) = redis {
+            let target = RedisTarget::connect_lazily("redis", url, ops_cache::RedisOptions::default())?;
+            system.add_redis(&target, Limits::defaults);
+        }
+        Ok(system)
+    }
+
+    /// Whether it names nothing to check.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The probes that `selection` takes, as one set.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it names a target that does not exist, or takes nothing.
+    pub fn probes(&self, selection: &Selection, options: ProbeSetOptions) -> Result<ProbeSet> {
+        let invalid = |why: String| Error::new(ErrorKind::InvalidInput, "choose what to check").because(why);
+        for target in &selection.targets {
+            if !self.entries.iter().any(|entry| entry.target == *target) {
+                let known = self.target_names().join(", ");
+                return Err(invalid(format!("there is no target {target:?}; there are: {known}")));
+            }
+        }
+        let mut probes = ProbeSet::new(&self.service).with_options(options);
+        for entry in self.entries.iter().filter(|entry| selection.takes(entry)) {
+            probes.add_grouped(&entry.target, entry.database.clone(), entry.group, entry.probe.clone());
+        }
+        if probes.is_empty() {
+            return Err(invalid("no probe matches --only".to_owned()).with_fix("ops explain"));
+        }
+        Ok(probes)
+    }
+
+    fn target_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.entries.iter().map(|entry| entry.target.as_str()).collect();
+        names.dedup();
+        names
+    }
+
+    /// Cluster probes once, by way of the first database; the others in every database named.
+    fn add_postgres(&mut self, target: &PgTarget, limits: impl Fn(&'static ProbeSpec) -> Limits) {
+        let databases = target.config().databases.clone();
+        let others = databases.iter().skip(1).map(|database| target.for_database(database));
+        for (index, target) in std::iter::once(target.clone()).chain(others).enumerate() {
+            for probe in ops_pg::registry() {
+                let spec = probe.spec();
+                let database = match probe.scope() {
+                    Scope::Cluster if index > 0 => continue,
+                    Scope::Cluster => None,
+                    Scope::Database => target.database(),
+                };
+                self.add(target.name(), database, spec.group, target.bind(*probe, limits(spec)));
+            }
+        }
+    }
+
+    fn add_redis(&mut self, target: &RedisTarget, limits: impl Fn(&'static ProbeSpec) -> Limits) {
+        for probe in ops_cache::registry() {
+            let spec = probe.spec();
+            self.add(target.name(), None, spec.group, target.bind(*probe, limits(spec)));
+        }
+    }
+
+    fn add_metrics(&mut self, metrics: &[MetricConfig], clusters: &BTreeMap<&str, PgTarget>) {
+        for metric in metrics {
+            let Some(cluster) = clusters.get(metric.target.as_str()) else { continue };
+            let target =
+                metric.database.as_ref().map_or_else(|| cluster.clone(), |name| cluster.for_database(name));
+            let database = target.database();
+            self.add(&metric.target, database, "metrics", SqlMetric::new(target, metric.clone()));
+        }
+    }
+
+    fn add(
+        &mut self,
+        target: &str,
+        database: Option<String>,
+        group: &'static str,
+        probe: impl HealthProbe + 'static,
+    ) {
+        let probe = Arc::new(probe);
+        self.entries.push(Entry { target: target.to_owned(), database, group, probe });
+    }
+}

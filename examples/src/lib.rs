@@ -1,1 +1,0 @@
-//! One small program per way of composing ops.

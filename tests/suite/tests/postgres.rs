@@ -1,0 +1,14 @@
+//! Every PostgreSQL probe on real servers: finds its plant, keeps quiet without it, never says ok unseen.
+
+#[path = "postgres/blocking.rs"]
+mod blocking;
+#[path = "postgres/harm.rs"]
+mod harm;
+#[path = "postgres/metric.rs"]
+mod metric;
+#[path = "postgres/plants.rs"]
+mod plants;
+#[path = "postgres/roles.rs"]
+mod roles;
+#[path = "postgres/rows.rs"]
+mod rows;
