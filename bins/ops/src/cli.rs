@@ -19,18 +19,19 @@ pub(crate) struct Cli {
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// The configuration; by default ops.toml in the current directory
-    #[arg(long, global = true, value_name = "FILE", env = "OPS_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "OPS_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
     /// How results are printed
-    #[arg(long, short, global = true, value_enum, default_value_t, env = "OPS_OUTPUT")]
+    #[arg(long, short, global = true, value_enum, default_value_t, env = "OPS_OUTPUT", hide_env_values = true)]
     pub(crate) output: Output,
-    /// More log lines on stderr: -v for what ops does, -vv for how
+    /// Tell more: all findings and evidence in a report, and log lines on stderr; -vv for more of those
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// How log lines are printed
-    #[arg(long, global = true, value_enum, default_value_t, hide_possible_values = false)]
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
     pub(crate) log_format: LogFormat,
 }
 
@@ -62,7 +63,7 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Write an ops.toml from what the environment shows
     Init(InitArgs),
-    /// Check health: exits 0 when ok, 1 on warning, 2 on critical, 3 when something could not be told
+    /// Check health: exits 0 when ok, 1 on warning, 2 on critical, 3 on unknown
     Check(CheckArgs),
     /// Say why a probe matters, what it measures, its thresholds, its SQL and its grants
     Explain(ExplainArgs),
@@ -99,7 +100,7 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "URL", env = "OPS_REDIS_URL", hide_env_values = true)]
     pub(crate) redis: Option<String>,
     /// What the whole check may take, such as 10s or 500ms
-    #[arg(long, value_name = "TIME", value_parser = duration, env = "OPS_TIMEOUT")]
+    #[arg(long, value_name = "TIME", value_parser = duration, env = "OPS_TIMEOUT", hide_env_values = true)]
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -127,6 +128,9 @@ pub(crate) struct DemoArgs {
     /// Go on running, and print the URLs, until Ctrl-C
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Make the throwaway directories in here instead of in /tmp
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
     /// Name the faults, and start nothing
     #[arg(long)]
     pub(crate) list: bool,

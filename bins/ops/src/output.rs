@@ -2,8 +2,8 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use ops_core::render::{self, Style};
-use ops_core::{Error, HealthReport};
+use ops_core::render::{self, Detail, Style};
+use ops_core::{Error, HealthReport, Progress};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Global, LogFormat, Output};
@@ -26,6 +26,18 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// Says how far an operation is, to somebody who watches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watched;
+
+impl Progress for Watched {
+    fn say(&self, line: &str) {
+        if io::stderr().is_terminal() {
+            say(line);
+        }
+    }
+}
+
 /// Prints an error with its causes, and what would help.
 pub(crate) fn complain(error: &Error) {
     say(&format!("ops: {}", error.report()));
@@ -34,10 +46,11 @@ pub(crate) fn complain(error: &Error) {
     }
 }
 
-/// Renders a report as asked.
-pub(crate) fn render(report: &HealthReport, output: Output) -> String {
-    match output {
-        Output::Human => render::human(report, &style()),
+/// Renders a report as asked: `-v` shows a person everything.
+pub(crate) fn render(report: &HealthReport, global: &Global) -> String {
+    let detail = if global.verbose > 0 { Detail::Full } else { Detail::Short };
+    match global.output {
+        Output::Human => render::human(report, &style().with_detail(detail)),
         Output::Json => render::json(report),
         Output::Markdown => render::markdown(report),
         Output::Nagios => render::nagios(report),
@@ -52,6 +65,19 @@ pub(crate) fn style() -> Style {
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)).filter(|_| terminal);
     Style::default().with_width(width.unwrap_or(PIPE_WIDTH)).with_color(terminal && !no_color && !dumb)
+}
+
+/// `text` behind `head` in a column of its own at `indent`, or below it where that would be narrow.
+pub(crate) fn beside(head: &str, indent: usize, text: &str) -> String {
+    const NARROW: usize = 40;
+    let width = style().width;
+    if indent + NARROW > width {
+        let below = textwrap::Options::new(width).initial_indent("    ").subsequent_indent("    ");
+        return format!("{head}\n{}\n", textwrap::fill(text, below));
+    }
+    let (head, margin) = (format!("{head:<indent$}"), " ".repeat(indent));
+    let options = textwrap::Options::new(width).initial_indent(&head).subsequent_indent(&margin);
+    textwrap::fill(text, options) + "\n"
 }
 
 /// Sends log lines to stderr: warnings of ops, errors of the libraries it uses, more with `-v` or `OPS_LOG`.

@@ -1,18 +1,48 @@
 //! Ctrl-C and SIGTERM cancel the context; what runs then ends by itself, and cleans up.
 
-use ops_core::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use std::io;
+use std::thread;
 
-/// Cancels `cx` on the first signal. A second one ends the process at once, in the shell's usual way.
-pub(crate) fn cancel_on_signal(cx: &Context) -> std::io::Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+use ops_core::Context;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::output;
+
+/// Cancels `cx` on the first signal, and says so with `farewell`. A second one ends the process at once, with a
+/// shell's code for it (130, 143); throwaway servers then end without it.
+///
+/// Listens in a thread of its own: the one that works may be waiting for a server to end.
+///
+/// # Errors
+/// Those of installing the handlers and of starting the thread.
+pub(crate) fn cancel_on_signal(cx: &Context, farewell: &'static str) -> io::Result<()> {
     let cx = cx.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        cx.cancel();
-    });
-    Ok(())
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    let listen = move || {
+        runtime.block_on(async {
+            next(&mut signals).await;
+            output::say(farewell);
+            cx.cancel();
+            end_at_once(next(&mut signals).await);
+        });
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(listen).map(drop)
+}
+
+/// Waits for a signal; returns the exit code that a shell gives it.
+async fn next((interrupt, terminate): &mut (Signal, Signal)) -> i32 {
+    tokio::select! {
+        _ = interrupt.recv() => 128 + SignalKind::interrupt().as_raw_value(),
+        _ = terminate.recv() => 128 + SignalKind::terminate().as_raw_value(),
+    }
+}
+
+#[expect(clippy::exit, reason = "somebody who asks twice does not want to wait for destructors")]
+fn end_at_once(code: i32) {
+    std::process::exit(code);
 }

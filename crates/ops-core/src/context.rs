@@ -301,9 +301,13 @@ impl Context {
                 Err(Error::new(ErrorKind::Cancelled, operation).because("cancelled").retry(Retry::Indeterminate))
             }
             () = self.expired() => {
-                let waited = started.elapsed().as_secs_f64();
+                let waited = started.elapsed();
+                let waited = match waited.as_millis() {
+                    short @ ..1000 => format!("{short} ms"),
+                    _ => format!("{:.1} s", waited.as_secs_f64()),
+                };
                 Err(Error::new(ErrorKind::Timeout, operation)
-                    .because(format!("no answer within {waited:.1} s"))
+                    .because(format!("no answer within {waited}"))
                     .retry(Retry::Indeterminate))
             }
         }

@@ -1,7 +1,6 @@
 //! The one error type of ops: what kind, whether a retry is safe, what was tried, on what.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,10 +81,12 @@ pub enum Retry {
 /// ```
 ///
 /// Clones share the source: a failed connection is the same cause for every probe that wanted it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
 pub struct Error(Box<Inner>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("failed to {operation}{}{}", self.place(), self.reason())]
 struct Inner {
     kind: ErrorKind,
     retry: Retry,
@@ -93,7 +94,21 @@ struct Inner {
     target: Option<String>,
     message: Option<String>,
     fix: Option<String>,
-    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    #[source]
+    source: Option<Source>,
+}
+
+/// A shared cause that `source()` looks through: an `Arc` there would hide the cause's own type from whoever
+/// downcasts it.
+#[derive(Clone, Debug)]
+struct Source(Arc<dyn std::error::Error + Send + Sync>);
+
+impl std::ops::Deref for Source {
+    type Target = dyn std::error::Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
 }
 
 impl Error {
@@ -141,7 +156,7 @@ impl Error {
     /// Keeps the cause.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.0.source = Some(Arc::from(source.into()));
+        self.0.source = Some(Source(Arc::from(source.into())));
         self
     }
 
@@ -186,22 +201,25 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "failed to {}", self.0.operation)?;
-        if let Some(target) = &self.0.target {
-            let preposition = if self.0.operation.ends_with("connect") { "to" } else { "on" };
-            write!(f, " {preposition} {target}")?;
-        }
-        match &self.0.message {
-            Some(message) => write!(f, ": {message}"),
-            None => Ok(()),
-        }
+impl Inner {
+    fn place(&self) -> String {
+        let preposition = if self.operation.ends_with("connect") { "to" } else { "on" };
+        self.target.as_ref().map(|target| format!(" {preposition} {target}")).unwrap_or_default()
+    }
+
+    fn reason(&self) -> String {
+        self.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default()
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_keeps_its_type() {
+        let error = Error::new(ErrorKind::Failed, "read").caused_by(std::io::Error::other("oh"));
+        let source = std::error::Error::source(&error);
+        assert!(source.is_some_and(|source| source.is::<std::io::Error>()), "{source:?}");
     }
 }

@@ -136,11 +136,11 @@ impl ProbeSet {
         let started = Instant::now();
         let run = cx.new_run().with_deadline(self.options.run_deadline);
         let at = run.now();
-        let probes: Vec<ProbeResult> = stream::iter(&self.entries)
-            .map(|entry| run_one(&run, entry, self.options.probe_deadline))
-            .buffered(self.options.concurrency.max(1))
-            .collect()
-            .await;
+        // Futures in a list, not a closure in the stream: with the latter, nobody could await this in a task.
+        let probes: Vec<_> =
+            self.entries.iter().map(|entry| run_one(&run, entry, self.options.probe_deadline)).collect();
+        let probes: Vec<ProbeResult> =
+            stream::iter(probes).buffered(self.options.concurrency.max(1)).collect().await;
         let cost = Cost {
             round_trips: run.cost().round_trips(),
             server_ms: millis(run.cost().server_time()),
@@ -288,6 +288,13 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(50)).await;
             Ok(ProbeReport::new("counted"))
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_can_be_spawned() {
+        let set = Arc::new(ProbeSet::new("t"));
+        let report = tokio::spawn(async move { set.cached(&Context::new()).await }).await.unwrap();
+        assert_eq!(report.status, Status::Unknown);
     }
 
     #[tokio::test(start_paused = true)]

@@ -59,8 +59,11 @@ pub struct Throwaway {
     /// The client's end of the pipe: dropping it ends the server.
     alive: Option<ChildStdin>,
     owner: Option<User>,
+    stop: StopSignal,
     patience: Duration,
     leave: bool,
+    /// How many programs have been started: their files are numbered.
+    runs: u32,
 }
 
 impl Throwaway {
@@ -78,7 +81,8 @@ impl Throwaway {
             .map_err(|error| failed(&dir, "start a shell").caused_by(error))?;
         let alive = reaper.stdin.take();
         let patience = Duration::from_secs(options.grace_seconds() + 5);
-        let mut made = Self { dir, reaper, alive, owner, patience, leave: false };
+        let mut made =
+            Self { dir, reaper, alive, owner, stop: options.stop, patience, leave: false, runs: 0 };
         cx.run("make a scratch directory", made.wait_for_directory()).await?;
         Ok(made)
     }
@@ -146,9 +150,10 @@ impl Throwaway {
         Ok(path)
     }
 
-    /// Runs a program in the directory's name to its end. Its output goes to the log.
+    /// Runs a program to its end. Its output goes to the log.
     ///
-    /// Cancelled, the program goes on until it ends or the throwaway does.
+    /// Cancelled, or without its client, the program still gets the grace period to finish: `initdb`, for one,
+    /// leaves shared memory behind when it is interrupted.
     ///
     /// # Errors
     /// `Failed` with the end of the log where its status is not 0.
@@ -159,7 +164,7 @@ impl Throwaway {
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<()> {
         let name = program.as_ref().to_string_lossy().into_owned();
-        self.start(cx, program, arguments).await?;
+        self.launch(cx, "0", program.as_ref(), arguments).await?;
         let status = cx.run("run a program", self.ended()).await?;
         if status == 0 { Ok(()) } else { Err(self.died(&name, status)) }
     }
@@ -175,21 +180,29 @@ impl Throwaway {
         program: impl AsRef<OsStr>,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<u32> {
+        self.launch(cx, self.stop.name(), program.as_ref(), arguments).await
+    }
+
+    async fn launch(
+        &mut self,
+        cx: &Context,
+        signal: &str,
+        program: &OsStr,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Result<u32> {
         if self.pid().is_some() && self.exit_status().is_none() {
             return Err(Error::new(ErrorKind::Precondition, "start a server")
                 .on(self.dir.to_string_lossy())
                 .because("another one runs in this directory"));
         }
-        let mut line = b"start".to_vec();
-        reaper::quote(&mut line, program.as_ref())?;
+        let run = self.runs + 1;
+        let mut line = format!("start {run} {signal}").into_bytes();
+        reaper::quote(&mut line, program)?;
         for argument in arguments {
             reaper::quote(&mut line, argument.as_ref())?;
         }
-        // Emptied here as well: what is read next must not be the last server's.
-        for name in ["pid", "exit"] {
-            truncate(&self.dir.join(name)).map_err(|error| failed(&self.dir, "start").caused_by(error))?;
-        }
         self.tell(line)?;
+        self.runs = run;
         let appear = async {
             loop {
                 if let Some(pid) = self.pid() {
@@ -225,12 +238,12 @@ impl Throwaway {
 
     /// The process id of the server started last.
     pub fn pid(&self) -> Option<u32> {
-        read_number(&self.dir.join("pid"))
+        read_number(&self.dir.join(format!("pid.{}", self.runs)))
     }
 
     /// How the server started last has ended, as a shell has it (128 and more are signals); `None` while it runs.
     pub fn exit_status(&self) -> Option<i32> {
-        read_number(&self.dir.join("exit"))
+        read_number(&self.dir.join(format!("exit.{}", self.runs)))
     }
 
     /// The last `lines` lines of what the servers wrote.
@@ -347,13 +360,6 @@ pub fn url_part(part: &str) -> String {
     let form: String = url::form_urlencoded::byte_serialize(part.as_bytes()).collect();
     // Form encoding differs in the blank alone.
     form.replace('+', "%20")
-}
-
-fn truncate(path: &Path) -> io::Result<()> {
-    match OpenOptions::new().write(true).truncate(true).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        opened => opened.map(drop),
-    }
 }
 
 fn read_number<T: std::str::FromStr>(path: &Path) -> Option<T> {

@@ -71,7 +71,9 @@ impl Cluster {
             .with_parent(&options.parent)
             .with_prefix("ops-pg-")
             .with_users([SUPERUSER, "nobody"])
-            .with_stop(StopSignal::Quit);
+            .with_stop(StopSignal::Quit)
+            // initdb would else compare the system's time zone with each one it knows.
+            .with_env("TZ", "UTC");
         let scratch = Throwaway::create(&cx, &place).await?;
         let password = options.password.clone().unwrap_or_else(|| Secret::from(unique() + &unique()));
         let mut cluster = Self {

@@ -18,11 +18,13 @@ use crate::error::translate;
 use crate::row::Row;
 use crate::session::{Link, Ready, Session};
 
-/// Opens every read: nothing is written, nothing is waited for long, nothing of the user's `search_path` is
-/// called by accident (CVE-2018-1058), and no time goes into compiling catalogue queries. Constant text, so that
+/// Opens every read: nothing is written, and nothing is waited for long. Constant text, so that
 /// `pg_stat_statements` keeps one entry for it.
-const OPEN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = 5000; SET LOCAL lock_timeout = 100; \
-                    SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off";
+const OPEN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = 5000; SET LOCAL lock_timeout = 100";
+
+/// Before ops's own statements: nothing of the user's `search_path` is called by accident (CVE-2018-1058), and no
+/// time goes into compiling catalogue queries.
+const OWN: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off";
 
 /// What a second connection may take to cancel what the first one left running.
 const CANCEL_TIME: Duration = Duration::from_millis(800);
@@ -194,7 +196,7 @@ impl PgTarget {
     pub async fn read(&self, cx: &Context, sql: &str) -> Result<Vec<Row>> {
         let mut session = cx.waiting(self.inner.session.lock()).await;
         let (mut link, ready) = self.open(cx, &mut session).await?;
-        let outcome = self.send(cx, link.connection(), format!("{OPEN};{sql};COMMIT")).await;
+        let outcome = self.send(cx, link.connection(), format!("{OPEN};{OWN};{sql};COMMIT")).await;
         self.settle(cx, &mut session, link, ready, outcome).await
     }
 
@@ -212,7 +214,7 @@ impl PgTarget {
     }
 
     async fn foreign(&self, cx: &Context, connection: &mut PgConnection, sql: &str) -> Result<Vec<Row>> {
-        self.send(cx, connection, format!("{OPEN}; RESET search_path")).await?;
+        self.send(cx, connection, OPEN.to_owned()).await?;
         let started = Instant::now();
         let query = sqlx::query(AssertSqlSafe(sql.to_owned())).persistent(false).fetch_all(&mut *connection);
         let rows = cx.run("read", async { query.await.map_err(|e| self.error("read", e)) }).await;
@@ -288,7 +290,7 @@ impl PgTarget {
         let started = Instant::now();
         let mut link = self.connect(cx).await?;
         let connected_in = started.elapsed();
-        let rows = self.send(cx, link.connection(), format!("{OPEN};{};COMMIT", capabilities::SQL)).await?;
+        let rows = self.send(cx, link.connection(), format!("{OPEN};{OWN};{};COMMIT", capabilities::SQL)).await?;
         let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Bug, "read the capabilities"))?;
         let capabilities = Arc::new(Capabilities::read(row)?);
         let address = self.inner.address.clone();

@@ -16,10 +16,7 @@ use testcontainers::{GenericImage, ImageExt};
 use crate::missing::Missing;
 
 /// Waits for a signal, then removes the container. Tried again, since the signal reaches `docker` as well.
-const REMOVE: &str = r#"
-trap 'trap "" TERM; for i in 1 2 3 4 5; do docker rm -f -v "$0" && exit; done; exit 1' TERM
-while :; do sleep 60 & wait "$!"; done
-"#;
+const REMOVE: &str = r#"trap 'trap "" TERM; for i in 1 2 3 4 5; do docker rm -f -v "$0" && exit; done' TERM; while :; do sleep 60 & wait "$!"; done"#;
 
 const START_LIMIT: Duration = Duration::from_secs(90);
 
@@ -48,8 +45,8 @@ pub(crate) async fn start(recipe: Recipe) -> Result<Container, Missing> {
     let name = format!("ops-testkit-{}-{}", recipe.image, unique());
     let cx = Context::new();
     // Kept before it is made: whenever this process dies, somebody knows the name.
-    let mut keeper = Throwaway::create(&cx, &keeper_options()).await.map_err(|e| missing(e.report()))?;
-    keeper.start(&cx, "/bin/sh", ["-c", REMOVE, &name]).await.map_err(|e| missing(e.report()))?;
+    let mut keeper = Throwaway::create(&cx, &keeper_options()).await.expect("a scratch directory");
+    keeper.start(&cx, "/bin/sh", ["-c", REMOVE, &name]).await.expect("a shell");
 
     let mut request = GenericImage::new(recipe.image.to_owned(), recipe.tag)
         .with_exposed_port(recipe.port.tcp())

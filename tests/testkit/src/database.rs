@@ -176,8 +176,7 @@ impl TestDb {
         let mut admin = PgConnection::connect(&self.server.url_as(SUPERUSER, "postgres")).await?;
         let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         admin.execute(sqlx::raw_sql(AssertSqlSafe(drop))).await.map_err(|e| released.err().unwrap_or(e))?;
-        let roles =
-            format!("DROP ROLE IF EXISTS {}, {}", self.role(Role::Monitor), self.role(Role::Nobody));
+        let roles = format!("DROP ROLE IF EXISTS {}, {}", self.role(Role::Monitor), self.role(Role::Nobody));
         admin.execute(sqlx::raw_sql(AssertSqlSafe(roles))).await?;
         admin.close().await
     }

@@ -223,7 +223,8 @@ async fn once(
 /// # Errors
 /// `Missing` where there are no binaries of it.
 pub async fn local_options(major: u32) -> Result<ClusterOptions, Missing> {
-    let mut options = ClusterOptions::default().with_parent(std::env::temp_dir()).with_tcp().with_major(major);
+    let mut options =
+        ClusterOptions::default().with_parent(std::env::temp_dir()).with_tcp().with_major(major);
     for (name, value) in SETTINGS {
         options = options.with_setting(name, value);
     }

@@ -15,7 +15,7 @@ use crate::{output, signals};
 pub(super) fn run(global: &Global, args: &CheckArgs) -> ExitCode {
     match check(global, args) {
         Ok(report) => {
-            output::print(&output::render(&report, global.output));
+            output::print(&output::render(&report, global));
             ExitCode::from(exit::of_status(report.status))
         }
         Err(failure) => {
@@ -60,7 +60,7 @@ fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
     let probes = system.probes(&selection, options)?;
     block_on(async {
         let cx = Context::new();
-        signals::cancel_on_signal(&cx)
+        signals::cancel_on_signal(&cx, "ops: stopping; again to stop at once")
             .map_err(|error| Error::new(ErrorKind::Bug, "listen for signals").because(error.to_string()))?;
         let report = probes.run(&cx).await;
         match cx.is_cancelled() {

@@ -27,8 +27,7 @@ pub(super) fn run(global: &Global, args: &ExplainArgs) -> Result<u8, Failure> {
 
 fn unknown(name: &str) -> Failure {
     let error = Error::new(ErrorKind::InvalidInput, "explain")
-        .on(format!("{name:?}"))
-        .because("no such probe or code");
+        .because(format!("there is no probe and no code {name:?}"));
     match catalogue::nearest(name) {
         Some(nearest) => error.with_fix(format!("ops explain {nearest}")).into(),
         None => error.with_fix("ops explain").into(),
@@ -37,22 +36,24 @@ fn unknown(name: &str) -> Failure {
 
 /// One line a probe, by group.
 fn index(specs: &[&ProbeSpec]) -> String {
+    let column = specs.iter().map(|spec| spec.name.len()).max().unwrap_or_default() + 4;
     let mut lines = String::new();
     for group in catalogue::groups(specs) {
         lines.push_str(&format!("{group}\n"));
         for spec in specs.iter().filter(|spec| spec.group == group) {
             let why = spec.explanation.why.split_inclusive(['.', ':']).next().unwrap_or_default();
-            lines.push_str(&format!("  {:<20} {}\n", spec.name, why.trim_end_matches([':', '.'])));
+            let head = format!("  {}", spec.name);
+            lines.push_str(&output::beside(&head, column, why.trim_end_matches([':', '.'])));
         }
     }
-    lines.push_str("\nops explain PROBE says more\n");
+    lines.push_str("\nNext: ops explain PROBE\n");
     lines
 }
 
 fn page(spec: &ProbeSpec) -> String {
     let explanation = &spec.explanation;
     let mut page = format!("{} ({})\n\n", spec.name, spec.group);
-    for (heading, text) in [("Why", explanation.why), ("Measures", explanation.measures)] {
+    for (heading, text) in [("Why", explanation.why), ("What to do", explanation.remedy), ("Measures", explanation.measures)] {
         page.push_str(&section(heading, &wrap(text)));
     }
     let codes: Vec<_> =
@@ -64,7 +65,6 @@ fn page(spec: &ProbeSpec) -> String {
     page.push_str(&section("Needs", if needs.is_empty() { "  nothing beyond a log-in\n" } else { &needs }));
     page.push_str(&section("Versions", &wrap(explanation.versions)));
     page.push_str(&section("Cost", &wrap(explanation.cost)));
-    page.push_str(&section("What to do", &wrap(explanation.remedy)));
     for (purpose, query) in explanation.queries {
         page.push_str(&section(&format!("Sends: {purpose}"), &indent(query)));
     }
@@ -86,16 +86,16 @@ fn indent(query: &str) -> String {
 }
 
 fn describe(threshold: &ThresholdSpec) -> String {
-    let bound =
-        |bound: Option<f64>| bound.map_or_else(|| "never".to_owned(), |value| threshold.unit.format(value));
-    format!(
-        "{}: {}. Warning {}, critical {}. Source: {}.",
-        threshold.name,
-        threshold.meaning,
-        bound(threshold.warning),
-        bound(threshold.critical),
-        threshold.source
-    )
+    let format = |value| threshold.unit.format(value);
+    let bounds = match (threshold.warning, threshold.critical) {
+        (None, None) => "Judged only where ops.toml gives a bound".to_owned(),
+        (Some(warning), None) => format!("Warning at {}, never critical", format(warning)),
+        (None, Some(critical)) => format!("Critical at {}", format(critical)),
+        (Some(warning), Some(critical)) => {
+            format!("Warning at {}, critical at {}", format(warning), format(critical))
+        }
+    };
+    format!("{}: {}. {bounds}. Source: {}.", threshold.name, threshold.meaning, threshold.source)
 }
 
 fn need(requirement: &Requirement) -> String {
@@ -104,7 +104,7 @@ fn need(requirement: &Requirement) -> String {
         Requirement::Grant { what, statement } => format!("{what}: {statement}"),
         Requirement::Extension(name) => format!("the extension {name}: CREATE EXTENSION {name};"),
         Requirement::ServerVersion(version) => format!("a server of version {version} or later"),
-        Requirement::Command(command) => format!("the command {command}"),
+        Requirement::Command(command) => format!("the right to run {}", command.to_uppercase()),
         _ => String::new(),
     }
 }

@@ -98,8 +98,8 @@ fn judge_database(database: &Keyspace, limits: &Limits) -> (Measurement, Option<
             }))
             .remedy(
                 Remedy::statement(format!("redis-cli -n {} --scan --count 100 | head -50", database.database)).because(
-                    "Shows a sample of names, so that the writer can be found; scanning counts as no hit. Give the \
-                     key its TTL where it is written: SET key value EX seconds.",
+                    "A sample of the names tells who writes them (scanning counts as no hit). Give the key its TTL \
+                     where it is written: SET key value EX seconds.",
                 ),
             )
             .object(name)

@@ -8,8 +8,6 @@ use crate::health::HealthReport;
 use crate::score::AVAILABILITY;
 use crate::status::Status;
 
-/// Rows of evidence below a finding, unless all are asked for.
-const EVIDENCE: usize = 3;
 /// Things worth knowing that are listed, unless all are asked for.
 const INFOS: usize = 5;
 /// Names listed for one cause, unless all are asked for.
@@ -51,7 +49,7 @@ pub fn human(report: &HealthReport, style: &Style) -> String {
             0 => String::new(),
             rest => format!("… and {rest} more to know. "),
         };
-        page.text(&format!("{rest}Why: ops explain PROBE. All: --output json"));
+        page.text(&format!("{rest}Why: ops explain PROBE. All: ops check -v"));
     }
     if full {
         checked(&mut page, report);
@@ -113,7 +111,9 @@ fn problem(page: &mut Page, cluster: &Cluster<'_>, full: bool) {
             &entry.place(),
             &entry.sentence(),
         );
-        rows(page, entry, full);
+        if full {
+            rows(page, entry);
+        }
         // What the entry above said already is not said again.
         if let Some(advice) = &entry.advice
             && before.and_then(|b| b.advice.as_ref()) != Some(advice)
@@ -127,21 +127,16 @@ fn problem(page: &mut Page, cluster: &Cluster<'_>, full: bool) {
     }
     if cluster.more > 0 {
         page.text(&format!(
-            "… and {} more {}: --output json",
+            "… and {} more {}: ops check -v",
             cluster.more,
             text::line(cluster.entries[0].code)
         ));
     }
 }
 
-fn rows(page: &mut Page, entry: &Entry<'_>, full: bool) {
-    let shown = if full { entry.evidence.len() } else { EVIDENCE.min(entry.evidence.len()) };
-    for row in &entry.evidence[..shown] {
-        let row = view::evidence(row);
-        if full { page.item(&row) } else { page.cut(&format!("- {row}")) }
-    }
-    if entry.evidence.len() > shown {
-        page.cut(&format!("- … and {}", text::count(entry.evidence.len() - shown, "more row")));
+fn rows(page: &mut Page, entry: &Entry<'_>) {
+    for row in entry.evidence {
+        page.item(&view::evidence(row));
     }
 }
 
@@ -200,7 +195,7 @@ fn info(page: &mut Page, cluster: &Cluster<'_>, full: bool) {
         let sentence = format!("{}{more}", entry.sentence());
         page.entry("info", Tone::Quiet, &text::line(&entry.result.probe), &entry.place(), &sentence);
         if full {
-            rows(page, entry, full);
+            rows(page, entry);
             if let Some(advice) = &entry.advice {
                 page.text(advice);
             }

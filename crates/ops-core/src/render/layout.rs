@@ -143,24 +143,6 @@ impl Page {
         }
     }
 
-    /// One quiet line below an entry, cut to the width.
-    pub(super) fn cut(&mut self, text: &str) {
-        let indent = self.indent();
-        let room = self.width.saturating_sub(indent);
-        let mut shown = String::new();
-        for c in text.chars() {
-            shown.push(c);
-            if display_width(&shown) > room {
-                shown.pop();
-                while display_width(&shown) + 1 > room && shown.pop().is_some() {}
-                shown.push('…');
-                break;
-            }
-        }
-        let shown = self.paint(Tone::Quiet, &shown);
-        self.line(&format!("{}{shown}", " ".repeat(indent)));
-    }
-
     /// A command below an entry: beside its label where it fits, else on lines of its own, never wrapped.
     pub(super) fn command(&mut self, label: &str, command: &[String]) {
         let indent = self.indent();
@@ -219,9 +201,7 @@ impl Page {
     fn wrap(&self, text: &str, indent: usize, hang: usize) -> Vec<String> {
         let margin = " ".repeat(indent);
         let further = " ".repeat(indent + hang);
-        // A number keeps its sign and its percent on its line.
-        let text =
-            text.replace(" %", "\u{a0}%").replace(" ≥ ", "\u{a0}≥\u{a0}").replace(" ≤ ", "\u{a0}≤\u{a0}");
+        let text = keep_units(text).replace(" ≥ ", "\u{a0}≥\u{a0}").replace(" ≤ ", "\u{a0}≤\u{a0}");
         let options = Options::new(self.width.max(indent + MIN_WIDTH))
             .initial_indent(&margin)
             .subsequent_indent(&further)
@@ -231,6 +211,27 @@ impl Page {
             .wrap_algorithm(WrapAlgorithm::FirstFit);
         textwrap::wrap(&text, options).into_iter().map(|line| line.replace('\u{a0}', " ")).collect()
     }
+}
+
+/// Ties a number to the unit behind it, so that both stand on one line.
+fn keep_units(text: &str) -> String {
+    const UNITS: [&str; 9] = ["%", "ms", "s", "min", "h", "B", "KiB", "MiB", "GiB"];
+    let words: Vec<&str> = text.split(' ').collect();
+    let mut out = String::with_capacity(text.len() + 8);
+    for (index, word) in words.iter().enumerate() {
+        let before = index.checked_sub(1).map_or("", |before| words[before]);
+        let unit = UNITS.contains(&word.trim_end_matches([',', ';', '.', ':', ')']));
+        let tied = unit && before.ends_with(|c: char| c.is_ascii_digit());
+        out.push_str(if tied {
+            "\u{a0}"
+        } else if index > 0 {
+            " "
+        } else {
+            ""
+        });
+        out.push_str(word);
+    }
+    out
 }
 
 #[cfg(test)]
@@ -247,5 +248,14 @@ mod tests {
         let text = page.finish();
         let before = |line: &str| display_width(line.split("grows").next().unwrap_or_default());
         assert_eq!(text.lines().map(before).collect::<Vec<_>>(), [29; 3]);
+    }
+
+    #[test]
+    fn a_number_stays_beside_its_unit() {
+        assert_eq!(
+            keep_units("idle for 7.9 s: 33 % of 2 GiB, is it"),
+            "idle for 7.9\u{a0}s: 33\u{a0}% of 2\u{a0}GiB, is it"
+        );
+        assert_eq!(keep_units(" a s  b"), " a s  b");
     }
 }

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How a server is asked to end.
+/// How a server is asked to end. It starts with `SIGINT` and `SIGQUIT` ignored, as all that a shell starts in
+/// the background: these are for servers that handle them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopSignal {

@@ -28,7 +28,7 @@ pub(super) fn unprivileged_user(names: &[String]) -> Result<Option<User>> {
 
 pub(super) fn spawn(dir: &Path, options: &ThrowawayOptions, owner: Option<&User>) -> io::Result<Child> {
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", REAPER, "ops-reaper"]).arg(dir).arg(options.stop.name());
+    shell.args(["-c", REAPER, "ops-reaper"]).arg(dir);
     shell.arg(options.grace_seconds().to_string());
     shell.env_clear().envs(options.env.iter().map(|(name, value)| (name, value)));
     // A working directory on somebody's volume would keep it busy.

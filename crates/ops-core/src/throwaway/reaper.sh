@@ -1,13 +1,13 @@
 # Keeps a directory and one server in it for as long as the client lives.
 #
-#   sh -c SCRIPT reaper DIRECTORY SIGNAL GRACE
+#   sh -c SCRIPT reaper DIRECTORY GRACE
 #
 # Only the client holds the other end of stdin. Each line of it is a call of a
 # function below; its end means that the client is gone, however it went. This is
 # the leader of its own process group, so a terminal's Ctrl-C passes it by.
 
-dir=$1 signal=$2 grace=$3
-job='' linger='' kept=''
+dir=$1 grace=$2
+run='' signal='' job='' linger='' kept=''
 
 umask 077
 # A trap, not '': what is ignored here would stay ignored in the server.
@@ -16,17 +16,19 @@ mkdir -m 700 "$dir" || exit 73
 exec 2>"$dir/reaper.log"
 : >"$dir/log"
 
-ended() { [ -s "$dir/exit" ]; }
+ended() { [ -s "$dir/exit.$run" ]; }
 
-# start PROGRAM [ARGUMENT...]
+# start RUN SIGNAL PROGRAM [ARGUMENT...]: the files of each run bear its number, so
+# that nobody takes the end of one for that of the next. SIGNAL ends it when the
+# client is gone; with 0, which is none, it may finish.
 start() {
-  : >"$dir/pid"
-  : >"$dir/exit"
+  run=$1 signal=$2
+  shift 2
   (
     # Outlives the signal meant for the server, to say how the server ended.
     trap : HUP INT QUIT TERM
-    sh -c 'echo $$ >"$0" && exec "$@"' "$dir/pid" "$@"
-    echo "$?" >"$dir/exit"
+    sh -c 'echo $$ >"$0" && exec "$@"' "$dir/pid.$run" "$@"
+    echo "$?" >"$dir/exit.$run"
   ) </dev/null >>"$dir/log" 2>&1 5<&- &
   job=$!
 }
@@ -42,7 +44,7 @@ halt() {
     sleep 0.05
     tries=$((tries - 1))
   done
-  if ! ended && read -r pid <"$dir/pid"; then kill -s KILL "$pid"; fi
+  if ! ended && read -r pid <"$dir/pid.$run"; then kill -s KILL "$pid"; fi
   wait "$job"
   job=''
 }

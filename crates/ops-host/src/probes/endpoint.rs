@@ -24,8 +24,8 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
     name: "http.endpoint",
     group: "http",
     explanation: Explanation {
-        why: "It is what the users meet: every database may be well behind an interface that is down, slow, or about \
-              to present an expired certificate.",
+        why: "An endpoint is what the users meet: every database may be well behind an interface that is down, slow, \
+              or about to present an expired certificate.",
         measures: "One GET on a new connection: the status equals the one expected; at each JSON pointer stands the \
                    value expected, compared as a whole; the time from connecting to the last byte of the body (read \
                    up to 64 KiB); the days until the certificate expires. Redirects are not followed unless \

@@ -1,5 +1,7 @@
 //! `pg.sequences`: how much of its range each sequence has used.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use ops_core::{
     Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Result,
@@ -94,7 +96,10 @@ impl PgProbe for Sequences {
         let report = report.measure(Measurement::new("fullest", most, Unit::Percent)).summary(summary);
         let Some(first) = hidden.first() else { return Ok(report) };
         let role = pg.capabilities(cx).await?.quoted_role();
-        let fix = format!("GRANT USAGE ON ALL SEQUENCES IN SCHEMA {} TO {role};", first.schema());
+        let schemas: BTreeSet<_> = hidden.iter().map(|sequence| sequence.schema()).collect();
+        let schemas = schemas.into_iter().collect::<Vec<_>>().join(", ");
+        // SELECT reads the last value; USAGE would also let the role draw values.
+        let fix = format!("GRANT SELECT ON ALL SEQUENCES IN SCHEMA {schemas} TO {role};");
         let what =
             format!("{} of {} sequences are hidden, such as {}", hidden.len(), sequences.len(), first.name);
         Ok(report.summary(what.clone()).unseen(what, Some(fix)))

@@ -29,8 +29,8 @@ pub(super) fn build(
     let sources = Sources::new(&root, interpolated, &resolved);
     match File::deserialize(root) {
         Ok(file) if report.is_empty() => Ok(Config { remarks, sources, ..assemble(file, &mut resolved) }),
-        // The schema is made of the same types: if it ever takes what they refuse, the file is still refused. What
-        // serde says may repeat a value.
+        // The schema is made of the same types: if it ever takes what they refuse, the file is still refused.
+        // What serde says may repeat a value.
         Err(_) if report.is_empty() => {
             report.value(
                 "",
@@ -71,7 +71,7 @@ fn assemble(file: File, resolved: &mut Resolved) -> Config {
         })
         .collect();
     let duration = |text: Option<String>, default: Duration| {
-        text.and_then(|text| quantity::duration(&text)).unwrap_or(default)
+        text.and_then(|text| quantity::parse_duration(&text)).unwrap_or(default)
     };
     let defaults = Check::default();
     Config {

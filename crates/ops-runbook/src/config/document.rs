@@ -56,7 +56,8 @@ pub(super) fn quoted(key: &str) -> String {
 
 /// A string as TOML writes it on one line.
 pub(super) fn toml_string(text: &str) -> String {
-    // A JSON string is a TOML basic string: all of its escapes are TOML's too, save for DEL, which it leaves bare.
+    // A JSON string is a TOML basic string: all of its escapes are TOML's too, save for DEL, which it leaves
+    // bare.
     Value::from(text).to_string().replace('\u{7f}', "\\u007F")
 }
 
@@ -122,6 +123,17 @@ impl SourceMap<'_> {
             .map(|span| span.start)
     }
 
+    /// Where the array or inline table begins that `at` is in.
+    pub(super) fn bracket_before(&self, at: usize) -> Option<usize> {
+        let open = |place: &&Place| {
+            let text = self.slice(&place.value);
+            place.value.start < at
+                && (place.kind == "an array" && text.starts_with('[') && !text.starts_with("[[")
+                    || place.kind == "a table" && text.starts_with('{'))
+        };
+        self.places.values().filter(open).map(|place| place.value.start).max()
+    }
+
     /// What stands at `pointer`.
     pub(super) fn place(&self, pointer: &str) -> Option<&Place> {
         self.places.get(pointer)
@@ -160,7 +172,7 @@ impl SourceMap<'_> {
         };
         let rest = self.path(section, pointer);
         match header {
-            Some(header) if rest.is_empty() => header.to_owned(),
+            Some(header) if rest.is_empty() => header,
             Some(header) => format!("`{rest}` in {header}"),
             None if rest.is_empty() => "the file".to_owned(),
             None => format!("`{rest}`"),
@@ -188,11 +200,18 @@ impl SourceMap<'_> {
         if pointer.is_empty() { String::new() } else { format!(" in {}", self.name(pointer)) }
     }
 
-    /// The header, brackets included, of a table that has one.
-    fn header(&self, pointer: &str) -> Option<&str> {
+    /// The header of a table that has one. Made of its keys, not cut from the text: where a bracket is not closed,
+    /// the parser takes the lines that follow for a part of it, and a secret may stand there.
+    fn header(&self, pointer: &str) -> Option<String> {
         let place = self.places.get(pointer)?;
-        let text = self.slice(&place.value);
-        (place.kind == "a table" && text.starts_with('[')).then_some(text)
+        if place.kind != "a table" || !self.slice(&place.value).starts_with('[') {
+            return None;
+        }
+        let parent = &pointer[..pointer.rfind('/')?];
+        Some(match self.places.get(parent) {
+            Some(rows) if rows.kind == "an array" => format!("[[{}]]", self.path("", parent)),
+            _ => format!("[{}]", self.path("", pointer)),
+        })
     }
 
     /// Line and column, both from 1.

@@ -15,8 +15,8 @@ use super::quantity::DurationText;
 use super::schema;
 use super::secret::SecretRef;
 
-/// What ops watches, and what it takes for trouble. Secrets are given as { env = "NAME" } or { file = "PATH" };
-/// ${NAME} in a string stands for an environment variable, and $$ for a dollar sign; not in SQL.
+/// What ops watches, and what it takes for trouble. A secret is { env = "NAME" } or { file = "PATH" }; ${NAME} in
+/// a string stands for an environment variable, and $$ for a dollar sign; not in SQL.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "ops.toml")]

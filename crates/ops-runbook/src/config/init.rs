@@ -19,8 +19,8 @@ const REDIS_SOCKETS: [&str; 5] = [
 const HEAD: &str = "\
 # What ops watches. `ops config check` reads this file, `ops config show` prints what it comes to, and
 # `ops config schema` describes every key.
-# A secret is { env = \"NAME\" } or { file = \"PATH\" }. In a string, ${NAME} is an environment variable and $$ a
-# dollar sign; not in SQL.
+# A secret is { env = \"NAME\" } or { file = \"PATH\" }. In a string, ${NAME} is an environment variable
+# and $$ a dollar sign; not in SQL.
 
 # What reports call all this.
 # service = \"shop\"
@@ -54,7 +54,7 @@ const TAIL: &str = "
 # [[metric]]
 # name = \"orders_stuck\"
 # target = \"main\"
-# sql = \"SELECT count(*)::float8 AS value FROM orders WHERE state = 'new' AND created_at < now() - interval '1 hour'\"
+# sql = \"SELECT count(*)::float8 AS value FROM orders WHERE paid_at < now() - interval '1 hour'\"
 # warning = 10
 
 # Other bounds than the defaults; `ops explain pg.connections` says which there are.
@@ -62,9 +62,9 @@ const TAIL: &str = "
 # used = { warning = 70, critical = 85 }
 ";
 
-/// The text of a new `ops.toml`: a target for what `surroundings` show, by `DATABASE_URL` or `POSTGRES_URL`, by
-/// `PGHOST` and its like, or by a local socket; by `REDIS_URL` or `VALKEY_URL`, or by a socket; and the rest as
-/// commented examples. It names variables, and never repeats their values.
+/// The text of a new `ops.toml`: a target for what `surroundings` show, by `DATABASE_URL` or `POSTGRES_URL`,
+/// by `PGHOST` and its like, or by a local socket; by `REDIS_URL` or `VALKEY_URL`, or by a socket; and the
+/// rest as commented examples. It names variables, and never repeats their values.
 ///
 /// ```
 /// use ops_runbook::config::{GivenSurroundings, init};
@@ -123,8 +123,8 @@ fn pg_variables(surroundings: &dyn Surroundings) -> Option<(String, String)> {
     let password = match set("PGPASSWORD") {
         // In a URL these would end the password, or mean something else.
         Some(password) if !password.chars().all(is_unreserved) => {
-            note = "# PGPASSWORD has characters that a URL must percent-encode: put the whole URL into a variable of \
-                    its own,\n# url = { env = \"DATABASE_URL\" }, or the password, encoded, into one.\n"
+            note = "# PGPASSWORD has characters that a URL must percent-encode: put the whole URL into a\n\
+                    # variable, and here url = { env = \"DATABASE_URL\" }; or the password, encoded, into one.\n"
                 .to_owned();
             String::new()
         }

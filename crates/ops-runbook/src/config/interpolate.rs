@@ -21,8 +21,8 @@ enum Part<'t> {
     Variable(&'t str),
 }
 
-/// Replaces variables in every string of `root` but in SQL, where `$$` quotes a string and a variable would be an
-/// injection. Returns the strings that had any, by their pointers.
+/// Replaces variables in every string of `root` but in SQL, where `$$` quotes a string and a variable would
+/// be an injection. Returns the strings that had any, by their pointers.
 pub(super) fn expand(
     root: &mut Value,
     surroundings: &dyn Surroundings,

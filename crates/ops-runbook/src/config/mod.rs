@@ -1,8 +1,8 @@
 //! Reading `ops.toml`: every mistake at once, each with its line, secrets kept secret.
 //!
-//! A file is read in four steps, and all of them report: the text as TOML, its `${NAME}` variables, its shape by
-//! the same JSON Schema that [`schema`] gives to editors, and its meaning (secrets have values, URLs parse, bounds
-//! stand the right way round). What one step finds unsound, the next leaves out.
+//! A file is read in four steps, and all of them report: the text as TOML, its `${NAME}` variables, its shape
+//! by the same JSON Schema that [`schema`] gives to editors, and its meaning (secrets have values, URLs
+//! parse, bounds stand the right way round). What one step finds unsound, the next leaves out.
 //!
 //! ```
 //! use std::path::Path;
@@ -52,18 +52,10 @@ mod tests;
 
 pub use init::init;
 pub use mistake::{ConfigErrors, Mistake};
+pub use quantity::parse_duration;
 pub use schema::schema;
 pub use show::Override;
 pub use surroundings::{GivenSurroundings, Surroundings};
-
-/// Reads a duration as `ops.toml` writes it, such as `500ms`, `5s` or `2min`; `None` for what is none.
-///
-/// ```
-/// assert_eq!(ops_runbook::config::parse_duration("2min"), Some(std::time::Duration::from_secs(120)));
-/// ```
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    quantity::duration(text)
-}
 
 /// A configuration without mistakes: secrets have values, and every default is filled in.
 #[derive(Clone, Debug)]
@@ -147,9 +139,9 @@ impl fmt::Debug for HttpTarget {
 }
 
 impl Config {
-    /// Reads the text of an `ops.toml`. `path` is where it came from: it names the file in messages, and relative
-    /// paths of secrets start in its directory. Reads the environment variables and files that the text names,
-    /// through `surroundings`; connects to nothing.
+    /// Reads the text of an `ops.toml`. `path` is where it came from: it names the file in messages, and
+    /// relative paths of secrets start in its directory. Reads the environment variables and files that the
+    /// text names, through `surroundings`; connects to nothing.
     ///
     /// # Errors
     /// Every mistake in the file.

@@ -1,7 +1,7 @@
 //! The word that was probably meant.
 
-/// The candidate nearest to `word`, if any is near enough to be worth naming: one spelt alike, one that ends in
-/// `.word` (a probe without its family), or one a few keystrokes away.
+/// The candidate nearest to `word`, if any is near enough to be worth naming: one spelt alike, one that ends
+/// in `.word` (a probe without its family), or one a few keystrokes away.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let folded = fold(word);
     // As rustc has it: a third of the word may be wrong.

@@ -1,5 +1,5 @@
-//! Durations and sizes as text. One table makes both the pattern of the schema and the reading, so that the two
-//! never disagree.
+//! Durations and sizes as text. One table makes both the pattern of the schema and the reading, so that the
+//! two never disagree.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -62,11 +62,15 @@ fn format(value: f64, units: &[(&str, f64)]) -> String {
     format!("{rounded}{}", best.0)
 }
 
-/// A duration such as `30s`.
+/// Reads a duration as `ops.toml` has it: a number and one of `ms`, `s`, `min`, `h` and `d`.
 ///
-/// # Errors
-/// None is given: the caller says what it expected.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+/// ```
+/// use std::time::Duration;
+/// use ops_runbook::config::parse_duration;
+/// assert_eq!(parse_duration("2min"), Some(Duration::from_secs(120)));
+/// assert_eq!(parse_duration("5"), None);
+/// ```
+pub fn parse_duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(parse(text, TIMES)?).ok()
 }
 
@@ -198,7 +202,7 @@ mod tests {
         #[test]
         fn what_is_printed_is_read_back(millis in 0_u64..10_000_000_000) {
             let given = Duration::from_millis(millis);
-            let read = duration(&duration_text(given)).expect("a duration");
+            let read = parse_duration(&duration_text(given)).expect("a duration");
             prop_assert!(read.abs_diff(given) < Duration::from_millis(1));
         }
 

@@ -42,7 +42,8 @@ impl<'m> Report<'m> {
         self.push(self.map.key_span(pointer), message, help);
     }
 
-    /// Something missing in the table at `pointer`: nothing is known to be missing where the text is in doubt.
+    /// Something missing in the table at `pointer`: nothing is known to be missing where the text is in
+    /// doubt.
     pub(super) fn missing(&mut self, pointer: &str, message: String, help: Option<String>) {
         if self.doubt.is_none() {
             self.value(pointer, message, help);

@@ -29,12 +29,13 @@ static COMPILED: LazyLock<(Value, Validator)> = LazyLock::new(|| {
     (schema, validator)
 });
 
-/// The JSON Schema (2020-12) of `ops.toml`, for editors and for `ops config schema`. The names of probes and of
-/// their thresholds are those of the built-in registries.
+/// The JSON Schema (2020-12) of `ops.toml`, for editors and for `ops config schema`. The names of probes and
+/// of their thresholds are those of the built-in registries.
 ///
 /// ```
 /// let schema = ops_runbook::config::schema();
-/// assert!(schema["properties"]["thresholds"]["properties"]["pg.connections"]["properties"]["used"].is_object());
+/// let thresholds = &schema["properties"]["thresholds"]["properties"];
+/// assert!(thresholds["pg.connections"]["properties"]["used"].is_object());
 /// ```
 pub fn schema() -> Value {
     COMPILED.0.clone()

@@ -27,8 +27,8 @@ impl JsonSchema for SecretRef {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A secret: from an environment variable, from a file, or as text in which ${NAME} stands \
-                            for an environment variable.",
+            "description": "A secret: from an environment variable, from a file, or as text in which \
+                            ${NAME} stands for an environment variable.",
             "anyOf": [
                 { "type": "string", "minLength": 1 },
                 {
@@ -41,8 +41,8 @@ impl JsonSchema for SecretRef {
                             (EXPECTED): "the name of an environment variable",
                         },
                         "file": {
-                            "description": "The file that holds it; from the directory of ops.toml where the path is relative. \
-                                            A line break at its end does not count.",
+                            "description": "The file that holds it; from the directory of ops.toml where the \
+                                            path is relative. A line break at its end does not count.",
                             "type": "string",
                             "minLength": 1,
                         },

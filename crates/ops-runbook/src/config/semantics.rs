@@ -1,5 +1,5 @@
-//! What a schema cannot say: whether secrets have values, URLs parse, names are told apart, and bounds stand the
-//! right way round. Each check looks at what is sound and leaves the rest.
+//! What a schema cannot say: whether secrets have values, URLs parse, names are told apart, and bounds stand
+//! the right way round. Each check looks at what is sound and leaves the rest.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -287,7 +287,7 @@ impl<'c> Check<'c, '_> {
     fn timeouts(&mut self) {
         let read = |key: &str| {
             let text = self.root.pointer(&format!("/check/{key}"))?.as_str()?;
-            Some((format!("/check/{key}"), quantity::duration(text)?))
+            Some((format!("/check/{key}"), quantity::parse_duration(text)?))
         };
         let given = [read("timeout"), read("probe_timeout")];
         for (pointer, duration) in given.iter().flatten() {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
+use ops_core::redact::redact;
 use ops_core::{Limits, ProbeSpec, ThresholdSpec};
 use serde::Serialize;
 use serde_json::Value;
@@ -85,7 +86,8 @@ impl Config {
     /// use std::path::Path;
     /// use std::time::Duration;
     /// use ops_runbook::config::{Config, GivenSurroundings, Override};
-    /// let mut config = Config::read("service = \"shop\"", Path::new("ops.toml"), &GivenSurroundings::default())?;
+    /// let around = GivenSurroundings::default();
+    /// let mut config = Config::read("service = \"shop\"", Path::new("ops.toml"), &around)?;
     /// config.check.timeout = Duration::from_secs(10);
     /// let shown = config.show(&[Override::new("check.timeout", "--timeout")]);
     /// assert!(shown.contains("timeout = \"10s\"  # from --timeout"));
@@ -223,9 +225,10 @@ impl Show<'_> {
     /// A string with variables is shown with their names: their values may be secrets.
     fn as_written(&self, pointer: &str, value: &Value) -> Value {
         if let Some(text) = self.config.sources.interpolated.get(pointer) {
-            return text.raw.clone().into();
+            return without_password(&text.raw).into();
         }
         match value {
+            Value::String(text) => without_password(text).into(),
             Value::Array(elements) => {
                 let written = elements
                     .iter()
@@ -279,6 +282,11 @@ fn is_secret(pointer: &str) -> bool {
         [kind, _, table, _] => kind == "http" && table == "headers",
         _ => false,
     }
+}
+
+/// No place for a secret, and yet somebody may have put a URL with a password there.
+fn without_password(text: &str) -> String {
+    if text.contains("://") { redact(text) } else { text.to_owned() }
 }
 
 fn json(settings: &impl Serialize) -> Value {

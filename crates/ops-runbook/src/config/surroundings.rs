@@ -1,4 +1,5 @@
-//! What a configuration refers to outside its file. Libraries never read the environment: the binary hands it in.
+//! What a configuration refers to outside its file. Libraries never read the environment: the binary hands it
+//! in.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

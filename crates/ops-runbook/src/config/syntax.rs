@@ -32,8 +32,9 @@ impl Doubt {
     }
 }
 
-/// One mistake for each line that is not TOML. The parser begins again after most of them; behind an array or an
-/// inline table that never ends, it takes everything for a part of that, and what it says then is left out.
+/// One mistake for each line that is not TOML. The parser begins again after most of them; behind an array or
+/// an inline table that never ends, it takes everything for a part of that, and what it says then is left
+/// out.
 pub(super) fn judge(errors: &[toml::de::Error], map: &SourceMap<'_>) -> (Vec<SyntaxMistake>, Doubt) {
     let at = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
     let endless = errors.iter().any(|error| {
@@ -45,11 +46,15 @@ pub(super) fn judge(errors: &[toml::de::Error], map: &SourceMap<'_>) -> (Vec<Syn
         .filter(|error| endless && inside.iter().any(|word| error.message().contains(word)))
         .map(at)
         .min()
-        .unwrap_or(usize::MAX);
+        .map_or(usize::MAX, |first| map.bracket_before(first).unwrap_or(first));
     let mut doubt = Doubt { from, lines: BTreeSet::new() };
-    let mut sorted: Vec<_> = errors.iter().filter(|error| at(error) <= from).collect();
+    let mut sorted: Vec<_> = errors.iter().filter(|error| at(error) < from).collect();
     sorted.sort_by_key(|error| at(error));
     let mut mistakes = Vec::new();
+    if from < usize::MAX {
+        let message = "what begins here does not end: there is a bracket to close".to_owned();
+        mistakes.push(SyntaxMistake { at: from, message });
+    }
     for error in sorted {
         let duplicate = error.message() == "duplicate key";
         let mistake = describe(error, map);

@@ -23,6 +23,8 @@ pub struct DemoOptions {
     pub path: Option<OsString>,
     /// The directory with PostgreSQL's programs; searched for when left out.
     pub postgres_bin: Option<PathBuf>,
+    /// The `redis-server` or `valkey-server` to run; searched for when left out.
+    pub redis_program: Option<PathBuf>,
     /// Where to make the scratch directories; `/tmp` by default.
     pub parent: Option<PathBuf>,
     /// The names of plants to leave out.
@@ -41,6 +43,13 @@ impl DemoOptions {
     #[must_use]
     pub fn with_postgres_bin(mut self, bin: impl Into<PathBuf>) -> Self {
         self.postgres_bin = Some(bin.into());
+        self
+    }
+
+    /// Runs `program` as Redis, and no other.
+    #[must_use]
+    pub fn with_redis_program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.redis_program = Some(program.into());
         self
     }
 
@@ -85,6 +94,9 @@ impl Demo {
         }
         if let Some(bin) = &options.postgres_bin {
             cluster = cluster.with_bin_dir(bin);
+        }
+        if let Some(program) = &options.redis_program {
+            server = server.with_program(program);
         }
         if let Some(parent) = &options.parent {
             (cluster, server) = (cluster.with_parent(parent), server.with_parent(parent));

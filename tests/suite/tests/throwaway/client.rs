@@ -19,13 +19,13 @@ const PARENT: &str = "OPS_TEST_PARENT";
 const MARK: &str = "client says: ";
 
 /// A running client, killed for good at the end of the test.
-pub struct Client {
+pub(super) struct Client {
     child: Child,
-    pub said: Vec<String>,
+    pub(super) said: Vec<String>,
 }
 
 impl Client {
-    pub fn command(role: &str, parent: &Path) -> Command {
+    pub(super) fn command(role: &str, parent: &Path) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "throwaway::client::process", "--ignored", "--nocapture"]);
         command.env(ROLE, role).env(PARENT, parent).stdin(Stdio::null());
@@ -33,14 +33,14 @@ impl Client {
     }
 
     /// Starts a client as a terminal would, in a process group of its own.
-    pub fn spawn(role: &str, parent: &Path) -> Self {
+    pub(super) fn spawn(role: &str, parent: &Path) -> Self {
         use std::os::unix::process::CommandExt;
         let child = Self::command(role, parent).process_group(0).stdout(Stdio::piped()).spawn().unwrap();
         Self { child, said: Vec::new() }
     }
 
     /// Waits until the client has said what it has to say; `None` where it had to skip.
-    pub fn ready(mut self) -> Option<Self> {
+    pub(super) fn ready(mut self) -> Option<Self> {
         let lines = BufReader::new(self.child.stdout.take().unwrap()).lines();
         for line in lines {
             let line = line.unwrap();
@@ -55,17 +55,17 @@ impl Client {
         panic!("the client ended early, having said {:?}", self.said);
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn kill(&mut self, signal: Signal) {
+    pub(super) fn kill(&mut self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
         self.child.wait().unwrap();
     }
 
     /// What Ctrl-C does: the signal goes to everybody in the terminal's foreground.
-    pub fn kill_group(&mut self, signal: Signal) {
+    pub(super) fn kill_group(&mut self, signal: Signal) {
         killpg(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
         self.child.wait().unwrap();
     }

@@ -59,8 +59,9 @@ on_each_postgres!(nothing_is_left_of_it, async |witness: TestDb| {
     let name = db.name().to_owned();
     let mut connected = db.connect_as(Role::Nobody).await.unwrap();
     db.execute("CREATE TABLE t (id int)").await;
-    db.execute(format!("BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION '{name}'")).await;
+    // Before the transaction, whose end making a slot waits for.
     db.execute(format!("SELECT pg_create_logical_replication_slot('{name}', 'test_decoding')")).await;
+    db.execute(format!("BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION '{name}'")).await;
     db.execute(format!("GRANT SELECT ON t TO {}", db.role(Role::Nobody))).await;
     assert_eq!(traces(&witness, &name).await.len(), 6);
 

@@ -1,6 +1,7 @@
 //! However a client ends, its servers end with it.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use ops_cache::server::Server;
@@ -101,8 +102,7 @@ async fn dropping_and_stopping_wait_for_the_end() {
 #[tokio::test]
 async fn a_server_that_will_not_end_is_killed() {
     let parent = Parent::new();
-    let options =
-        ThrowawayOptions::default().with_parent(parent.path()).with_grace(std::time::Duration::from_secs(1));
+    let options = ThrowawayOptions::default().with_parent(parent.path()).with_grace(Duration::from_secs(1));
     let cx = Context::new();
     let mut scratch = Throwaway::create(&cx, &options).await.unwrap();
     let stubborn = "trap '' TERM; echo up; while :; do sleep 1; done";
@@ -121,6 +121,7 @@ async fn a_stopped_server_can_be_followed_by_another() {
     let mut scratch = Throwaway::create(&cx, &options).await.unwrap();
     let first = scratch.start(&cx, "/bin/sleep", ["60"]).await.unwrap();
     assert!(scratch.start(&cx, "/bin/sleep", ["60"]).await.is_err(), "one at a time");
+    let began = Instant::now();
     scratch.stop(&cx, StopSignal::Term).await.unwrap();
     assert!(!processes::runs(first));
     assert_eq!(scratch.exit_status(), Some(128 + 15));
@@ -130,6 +131,8 @@ async fn a_stopped_server_can_be_followed_by_another() {
     assert_eq!(scratch.exit_status(), None);
     drop(scratch);
     assert!(!processes::runs(second) && parent.is_clean());
+    // A reaper that misses an end waits out the grace of ten seconds.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -141,7 +144,7 @@ async fn kept_servers_outlive_the_client_until_told() {
     let pid = scratch.start(&cx, "/bin/sleep", ["60"]).await.unwrap();
     let keeper = scratch.keep().unwrap();
     // Longer than a reaper needs to notice.
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(processes::runs(pid));
     assert!(Command::new("kill").arg(keeper.to_string()).status().unwrap().success());
     eventually("no server and no file", SOON, async || {

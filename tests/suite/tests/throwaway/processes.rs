@@ -4,13 +4,13 @@ use std::path::Path;
 use std::process::Command;
 
 /// Processes whose arguments name `path`: reapers, and servers by their data directory or configuration.
-pub fn mentioning(path: &Path) -> Vec<String> {
+pub(super) fn mentioning(path: &Path) -> Vec<String> {
     let path = path.to_str().unwrap();
     ps(&["-axww", "-o", "pid=,args="]).into_iter().filter(|line| line.contains(path)).collect()
 }
 
 /// The process and its children.
-pub fn family(pid: u32) -> Vec<u32> {
+pub(super) fn family(pid: u32) -> Vec<u32> {
     let parents = ps(&["-ax", "-o", "pid=,ppid="]);
     let pairs = parents.iter().filter_map(|line| {
         let mut words = line.split_whitespace().map(|word| word.parse::<u32>().unwrap());
@@ -20,12 +20,12 @@ pub fn family(pid: u32) -> Vec<u32> {
 }
 
 /// Whether it runs: a zombie does not.
-pub fn runs(pid: u32) -> bool {
+pub(super) fn runs(pid: u32) -> bool {
     ps(&["-o", "stat=", "-p", &pid.to_string()]).iter().any(|stat| !stat.trim().starts_with('Z'))
 }
 
 /// The effective user's id.
-pub fn user_of(pid: u32) -> u32 {
+pub(super) fn user_of(pid: u32) -> u32 {
     ps(&["-o", "uid=", "-p", &pid.to_string()])[0].trim().parse().unwrap()
 }
 

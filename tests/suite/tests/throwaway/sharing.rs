@@ -47,7 +47,8 @@ async fn nobody_joins_a_server_whose_reaper_was_killed() {
 
     // What such a murder leaves is for the murderer to clean up.
     client.kill(Signal::SIGKILL);
-    let pid = std::fs::read_to_string(dir.join("pid")).unwrap().trim().parse().unwrap();
+    // The second program: the first was initdb.
+    let pid = std::fs::read_to_string(dir.join("pid.2")).unwrap().trim().parse().unwrap();
     stop(pid, Signal::SIGQUIT);
     eventually("the server ends", SOON, async || (!super::processes::runs(pid)).then_some(())).await;
     std::fs::remove_dir_all(&dir).unwrap();

@@ -332,7 +332,7 @@ fn syntax_is_reported_with_all_that_is_certain() {
         (
             "databse = []\ndatabases = [\"a\"\n[redis.a]\nurk = 1",
             "ops.toml:3:1: unknown key `databse` in [postgres.main]; did you mean `databases`?\n\
-             ops.toml:4:17: missing comma between array elements, expected `,`",
+             ops.toml:4:13: what begins here does not end: there is a bracket to close",
         ),
         (
             "databases = [\"a\" \"b\"]\n[redis.a]\nurk = 1",
@@ -340,8 +340,8 @@ fn syntax_is_reported_with_all_that_is_certain() {
              ops.toml:5:1: unknown key `urk` in [redis.a]; did you mean `url`?",
         ),
         (
-            "databases = [\"\"\"a\n[redis.a]\nurk = 1",
-            "ops.toml:3:14: the string that begins here does not end",
+            "root_certificate = \"\"\"a\n[redis.a]\nurk = 1",
+            "ops.toml:3:20: the string that begins here does not end",
         ),
         (
             "[redis.a\nurk = 1\n[redis.b]\nurk = 1",

@@ -1,0 +1,10 @@
+//! Every probe of the machine and of HTTP endpoints, on a real file system and a real server.
+
+#[path = "host/disk.rs"]
+mod disk;
+#[path = "host/endpoint.rs"]
+mod endpoint;
+#[path = "redis/explains.rs"]
+mod explains;
+#[path = "host/service.rs"]
+mod service;

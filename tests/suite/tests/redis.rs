@@ -1,0 +1,18 @@
+//! Every Redis probe on real servers: finds its plant, keeps quiet without it, never says ok unseen.
+
+#[path = "redis/explains.rs"]
+mod explains;
+#[path = "redis/full.rs"]
+mod full;
+#[path = "redis/plants.rs"]
+mod plants;
+#[path = "redis/probes.rs"]
+mod probes;
+#[path = "redis/replica.rs"]
+mod replica;
+#[path = "redis/roles.rs"]
+mod roles;
+#[path = "redis/rows.rs"]
+mod rows;
+#[path = "redis/silent.rs"]
+mod silent;

@@ -1,0 +1,152 @@
+//! Faults in what is kept, asked for and saved.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use ops_testkit::{RedisServer, eventually};
+use redis::{FromRedisValue, InfoDict};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use crate::rows::Planted;
+
+/// How long a server may take to show what was done to it.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Sends a command, its words separated by blanks.
+pub(crate) async fn ask<T: FromRedisValue>(server: &RedisServer, command: &str) -> redis::RedisResult<T> {
+    let mut words = command.split_whitespace();
+    let mut cmd = redis::cmd(words.next().unwrap());
+    words.for_each(|word| {
+        cmd.arg(word);
+    });
+    cmd.query_async(&mut server.connect().await?).await
+}
+
+#[track_caller]
+pub(crate) fn run(server: &RedisServer, command: &str) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        if let Err(error) = ask::<redis::Value>(server, command).await {
+            panic!("{caller}: {command}: {error}");
+        }
+    }
+}
+
+/// A figure of `INFO`.
+pub(crate) async fn info<T: FromRedisValue>(server: &RedisServer, field: &str) -> T {
+    let info: InfoDict = ask(server, "INFO").await.unwrap();
+    info.get(field).unwrap_or_else(|| panic!("INFO has no {field}"))
+}
+
+/// Waits until a field of `INFO` is as wanted.
+pub(crate) async fn until<T: FromRedisValue>(server: &RedisServer, field: &str, wanted: impl Fn(T) -> bool) {
+    eventually(field, SOON, async || wanted(info(server, field).await).then_some(())).await;
+}
+
+pub(crate) async fn keys_without_ttl(server: &RedisServer) -> Planted {
+    let mut connection = server.connect().await.unwrap();
+    redis::pipe()
+        .cmd("SELECT")
+        .arg(3)
+        .cmd("MSET")
+        .arg(&["a", "1", "b", "2", "c", "3"])
+        .cmd("SETEX")
+        .arg(&["d", "3600", "4"])
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
+    Planted::default()
+}
+
+/// 60 hits and 140 misses.
+pub(crate) async fn misses(server: &RedisServer) -> Planted {
+    let mut pipe = redis::pipe();
+    pipe.cmd("SET").arg(&["here", "1"]);
+    for look_up in 0..200 {
+        pipe.cmd("GET").arg(if look_up < 60 { "here" } else { "gone" });
+    }
+    pipe.exec_async(&mut server.connect().await.unwrap()).await.unwrap();
+    Planted::default()
+}
+
+pub(crate) async fn evictions(server: &RedisServer) -> Planted {
+    run(server, "CONFIG SET maxmemory-policy allkeys-lru").await;
+    let used: u64 = info(server, "used_memory").await;
+    run(server, &format!("CONFIG SET maxmemory {}", used + 1_000_000)).await;
+    let mut pipe = redis::pipe();
+    for key in 0..5_000 {
+        pipe.cmd("SET").arg(key).arg(vec![b'x'; 1000]).ignore();
+    }
+    pipe.exec_async(&mut server.connect().await.unwrap()).await.unwrap();
+    until(server, "evicted_keys", |evicted: u64| evicted > 1_000).await;
+    Planted::default()
+}
+
+/// 34 of 40, or one or two more.
+pub(crate) async fn many_clients(server: &RedisServer) -> Planted {
+    let mut held = Vec::new();
+    for _ in 0..33 {
+        held.push(TcpStream::connect(server.address()).await.unwrap());
+    }
+    until(server, "connected_clients", |connected: usize| connected > 33).await;
+    run(server, "CONFIG SET maxclients 40").await;
+    Planted::holding(held)
+}
+
+/// Full for a moment, and not any more.
+pub(crate) async fn rejected_clients(server: &RedisServer) -> Planted {
+    run(server, "CONFIG SET maxclients 10").await;
+    let mut held = Vec::new();
+    loop {
+        let mut client = TcpStream::connect(server.address()).await.unwrap();
+        // Only who is rejected is spoken to.
+        let mut first = [0; 1];
+        match tokio::time::timeout(Duration::from_millis(100), client.read(&mut first)).await {
+            Ok(_) => break,
+            Err(_) => held.push(client),
+        }
+    }
+    drop(held);
+    eventually("room for clients", SOON, async || ask::<String>(server, "PING").await.ok()).await;
+    until(server, "connected_clients", |connected: usize| connected < 5).await;
+    Planted::default()
+}
+
+/// A directory where the snapshot's file should be.
+pub(crate) async fn failed_save(server: &RedisServer) -> Planted {
+    let [_, dir]: [String; 2] = ask(server, "CONFIG GET dir").await.unwrap();
+    let obstacle = PathBuf::from(dir).join("dump.rdb");
+    match server.container() {
+        None => std::fs::create_dir(&obstacle).unwrap(),
+        Some(name) => {
+            let made = Command::new("docker").args(["exec", name, "mkdir"]).arg(&obstacle).status().unwrap();
+            assert!(made.success());
+        }
+    }
+    run(server, "SET a 1").await;
+    run(server, "BGSAVE").await;
+    until(server, "rdb_last_bgsave_status", |status: String| status == "err").await;
+    Planted::default()
+}
+
+/// A directory where the rewritten file should be.
+pub(crate) async fn failed_rewrite(server: &RedisServer) -> Planted {
+    until(server, "aof_rewrite_in_progress", |running: u8| running == 0).await;
+    let dir = server.server().unwrap().dir().join("appendonlydir");
+    for sequence in 1..10 {
+        let file = dir.join(format!("appendonly.aof.{sequence}.base.rdb"));
+        if !file.exists() {
+            std::fs::create_dir(file).unwrap();
+        }
+    }
+    run(server, "BGREWRITEAOF").await;
+    until(server, "aof_last_bgrewrite_status", |status: String| status == "err").await;
+    Planted::default()
+}
+
+pub(crate) async fn unsaved(server: &RedisServer) -> Planted {
+    run(server, "SET a 1").await;
+    Planted::default()
+}
