@@ -27,7 +27,8 @@ async fn health(State(probes): State<Arc<ProbeSet>>) -> impl IntoResponse {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(5).connect_lazy(&env::var("DATABASE_URL")?)?;
+    let pool =
+        sqlx::postgres::PgPoolOptions::new().max_connections(5).connect_lazy(&env::var("DATABASE_URL")?)?;
     let redis = redis::Client::open(env::var("REDIS_URL")?)?.get_connection_manager().await?;
 
     let mut probes = ProbeSet::new("shop");

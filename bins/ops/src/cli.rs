@@ -25,7 +25,15 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILE", env = "OPS_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
     /// How results are printed
-    #[arg(long, short, global = true, value_enum, default_value_t, env = "OPS_OUTPUT", hide_env_values = true)]
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "OPS_OUTPUT",
+        hide_env_values = true
+    )]
     pub(crate) output: Output,
     /// Tell more: all findings and evidence in a report, and log lines on stderr; -vv for more of those
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]

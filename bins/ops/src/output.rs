@@ -72,11 +72,19 @@ pub(crate) fn beside(head: &str, indent: usize, text: &str) -> String {
     const NARROW: usize = 40;
     let width = style().width;
     if indent + NARROW > width {
-        let below = textwrap::Options::new(width).initial_indent("    ").subsequent_indent("    ");
-        return format!("{head}\n{}\n", textwrap::fill(text, below));
+        return format!("{head}\n{}", wrap("    ", "    ", text, width));
     }
-    let (head, margin) = (format!("{head:<indent$}"), " ".repeat(indent));
-    let options = textwrap::Options::new(width).initial_indent(&head).subsequent_indent(&margin);
+    wrap(&format!("{head:<indent$}"), &" ".repeat(indent), text, width)
+}
+
+/// Lines of at most `width` columns. Words stay whole: many are names.
+pub(crate) fn wrap(first: &str, further: &str, text: &str, width: usize) -> String {
+    let options = textwrap::Options::new(width)
+        .initial_indent(first)
+        .subsequent_indent(further)
+        .break_words(false)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
     textwrap::fill(text, options) + "\n"
 }
 

@@ -42,7 +42,7 @@ impl Address {
                 }
                 _ => "the URL does not parse".to_owned(),
             };
-            Error::new(ErrorKind::Configuration, "read the Redis URL").because(why).with_fix(
+            Error::new(ErrorKind::InvalidInput, "read the Redis URL").because(why).with_fix(
                 "redis://USER:PASSWORD@HOST:6379/0, rediss:// for TLS, or redis+unix:///path/to.sock; \
                  percent-encode what is special in the password",
             )
@@ -116,7 +116,7 @@ mod tests {
             ["http://u:hunter2@cache", "hunter2", "redis://u:hunter2@", "redis://u:hunter2@cache/x", ""]
         {
             let error = parse(url).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{url}");
             assert!(!format!("{error:?} {}", error.report()).contains("hunter2"), "{url}");
         }
     }

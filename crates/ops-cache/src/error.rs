@@ -166,6 +166,12 @@ fn of_tls(error: &TlsError, operation: &'static str) -> Error {
 
 fn of_client(error: &RedisError, operation: &'static str) -> Error {
     match error.kind() {
+        // Half an answer, and then nothing: the driver calls both this and a foreign protocol a parse error.
+        redis::ErrorKind::Parse if error.to_string().contains("end of input") => {
+            Error::new(ErrorKind::Unreachable, operation)
+                .because("the server closed the connection in the middle of an answer")
+                .retry(Retry::Indeterminate)
+        }
         redis::ErrorKind::Parse => Error::new(ErrorKind::Configuration, operation)
             .because("what answers there does not speak the Redis protocol")
             .with_fix("check the host and the port in the URL"),
@@ -301,6 +307,17 @@ mod tests {
             ),
         ] {
             assert_eq!(reply(line).fix(), Some(fix));
+        }
+    }
+
+    #[test]
+    fn half_an_answer_is_no_foreign_protocol() {
+        for (words, kind) in [
+            ("Parse error at 9\nUnexpected end of input", ErrorKind::Unreachable),
+            ("Parse error at 0\nUnexpected `H`", ErrorKind::Configuration),
+        ] {
+            let parse = RedisError::from((redis::ErrorKind::Parse, "parse error", words.to_owned()));
+            assert_eq!(of_redis(parse, "run INFO", PEER).kind(), kind, "{words}");
         }
     }
 

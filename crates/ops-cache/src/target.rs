@@ -99,7 +99,8 @@ impl RedisTarget {
     /// What probes read concerns the whole server, so the database in the URL is not selected.
     ///
     /// # Errors
-    /// `Configuration` when the URL makes no sense; the message does not repeat it.
+    /// `InvalidInput` when the URL makes no sense, and the message does not repeat it; `Configuration` when a root
+    /// certificate is given and the URL asks for no TLS.
     pub fn connect_lazily(name: impl Into<String>, url: &Secret, options: RedisOptions) -> Result<Self> {
         let address = Address::parse(url)?;
         if options.root_certificate.is_some() && !address.is_tls() {

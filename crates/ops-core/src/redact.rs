@@ -1,7 +1,7 @@
 //! Secrets stay secret: a wrapper that never prints, and a filter for text from elsewhere.
 
 /// A secret value. It prints as `[REDACTED]`, is wiped when dropped, and is read by
-/// [`ExposeSecret`](secrecy::ExposeSecret) only.
+/// [`ExposeSecret`] only.
 ///
 /// ```
 /// use ops_core::Secret;

@@ -30,6 +30,10 @@ fn classify(error: &sqlx::Error) -> (ErrorKind, Retry, String) {
         sqlx::Error::PoolTimedOut => (ErrorKind::Exhausted, SAFE, "no free connection in the pool".into()),
         sqlx::Error::PoolClosed => (ErrorKind::Cancelled, Retry::Never, "the pool is closed".into()),
         sqlx::Error::Configuration(error) => (ErrorKind::InvalidInput, Retry::Never, chain(&**error)),
+        // The driver takes the end of the stream in place of the answer for a zero, which no server sends.
+        sqlx::Error::Protocol(words) if words.contains("SSLRequest: 0x00") => {
+            (ErrorKind::Unreachable, SAFE, "the server closed the connection".into())
+        }
         sqlx::Error::Protocol(_) => (
             ErrorKind::Failed,
             Retry::Never,
@@ -125,6 +129,14 @@ mod tests {
             ("", ErrorKind::Failed),
         ] {
             assert_eq!(of_sqlstate(code).0, kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_end_in_place_of_an_answer_is_no_foreign_protocol() {
+        for (byte, kind) in [("0x00", ErrorKind::Unreachable), ("0x48", ErrorKind::Failed)] {
+            let words = format!("unexpected response from SSLRequest: {byte}");
+            assert_eq!(classify(&sqlx::Error::Protocol(words)).0, kind, "{byte}");
         }
     }
 

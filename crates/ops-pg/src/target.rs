@@ -219,7 +219,7 @@ impl PgTarget {
         let query = sqlx::query(AssertSqlSafe(sql.to_owned())).persistent(false).fetch_all(&mut *connection);
         let rows = cx.run("read", async { query.await.map_err(|e| self.error("read", e)) }).await;
         cx.cost().round_trip(started.elapsed());
-        let rows = rows?;
+        let rows = rows.map_err(|error| self.located(error))?;
         self.send(cx, connection, "COMMIT".to_owned()).await?;
         Ok(rows.into_iter().map(Row).collect())
     }
@@ -290,7 +290,8 @@ impl PgTarget {
         let started = Instant::now();
         let mut link = self.connect(cx).await?;
         let connected_in = started.elapsed();
-        let rows = self.send(cx, link.connection(), format!("{OPEN};{OWN};{};COMMIT", capabilities::SQL)).await?;
+        let rows =
+            self.send(cx, link.connection(), format!("{OPEN};{OWN};{};COMMIT", capabilities::SQL)).await?;
         let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Bug, "read the capabilities"))?;
         let capabilities = Arc::new(Capabilities::read(row)?);
         let address = self.inner.address.clone();

@@ -28,7 +28,11 @@ struct Service {
 impl Service {
     fn start(postgres: &str, redis: &str) -> Self {
         let mut command = Command::new(program("health-axum"));
-        command.env_clear().env("DATABASE_URL", postgres).env("REDIS_URL", redis).env("LISTEN", "127.0.0.1:0");
+        command
+            .env_clear()
+            .env("DATABASE_URL", postgres)
+            .env("REDIS_URL", redis)
+            .env("LISTEN", "127.0.0.1:0");
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -16,7 +16,7 @@ use testcontainers::{GenericImage, ImageExt};
 use crate::missing::Missing;
 
 /// Waits for a signal, then removes the container. Tried again, since the signal reaches `docker` as well.
-const REMOVE: &str = r#"trap 'trap "" TERM; for i in 1 2 3 4 5; do docker rm -f -v "$0" && exit; done' TERM; while :; do sleep 60 & wait "$!"; done"#;
+const REMOVE: &str = r#"trap 'trap "" TERM; for i in 1 2 3 4 5; do docker rm -f -v "$0" && break; done; exit' TERM; while :; do sleep 60 & wait "$!"; done"#;
 
 const START_LIMIT: Duration = Duration::from_secs(90);
 
@@ -41,7 +41,10 @@ pub(crate) struct Container {
 /// Starts a container; its server may not answer yet.
 pub(crate) async fn start(recipe: Recipe) -> Result<Container, Missing> {
     let image = format!("{}:{}", recipe.image, recipe.tag);
-    let missing = |why: String| Missing::new(format!("the container {image}: {why}"));
+    let missing = |why: String| {
+        Missing::new(format!("the container {image}: {why}"))
+            .with_how("start Docker and run scripts/setup test")
+    };
     let name = format!("ops-testkit-{}-{}", recipe.image, unique());
     let cx = Context::new();
     // Kept before it is made: whenever this process dies, somebody knows the name.

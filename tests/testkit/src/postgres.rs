@@ -72,7 +72,7 @@ impl PgServer {
             Ok(_) => Self::local(major).await,
             Err(no_binaries) => Self::in_container(major).await.map_err(|no_container| {
                 Missing::new(format!("{}; {}", no_binaries.what(), no_container.what()))
-                    .with_how(format!("run scripts/setup test, or set OPS_PG_BIN_{major}"))
+                    .with_how(format!("run scripts/setup test (with Docker up), or set OPS_PG_BIN_{major}"))
             }),
         }
     }

@@ -60,7 +60,7 @@ fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
     let probes = system.probes(&selection, options)?;
     block_on(async {
         let cx = Context::new();
-        signals::cancel_on_signal(&cx, "ops: stopping; again to stop at once")
+        signals::cancel_on_signal(&cx, "ops: stopping; Ctrl-C again ends at once")
             .map_err(|error| Error::new(ErrorKind::Bug, "listen for signals").because(error.to_string()))?;
         let report = probes.run(&cx).await;
         match cx.is_cancelled() {

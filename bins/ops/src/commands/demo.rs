@@ -17,7 +17,7 @@ pub(super) fn run(global: &Global, args: &DemoArgs) -> Result<u8, Failure> {
     }
     block_on(async {
         let cx = Context::new().with_progress(output::Watched);
-        signals::cancel_on_signal(&cx, "ops: stopping both servers; again to leave that to their reapers")
+        signals::cancel_on_signal(&cx, "ops: stopping both servers; Ctrl-C again does not wait for them")
             .map_err(|error| Error::new(ErrorKind::Bug, "listen for signals").because(error.to_string()))?;
         let demo = Demo::start(&cx, &options(args)).await?;
         let toured = tour(&cx, &demo, global, args.keep).await;

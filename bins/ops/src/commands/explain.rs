@@ -53,7 +53,9 @@ fn index(specs: &[&ProbeSpec]) -> String {
 fn page(spec: &ProbeSpec) -> String {
     let explanation = &spec.explanation;
     let mut page = format!("{} ({})\n\n", spec.name, spec.group);
-    for (heading, text) in [("Why", explanation.why), ("What to do", explanation.remedy), ("Measures", explanation.measures)] {
+    for (heading, text) in
+        [("Why", explanation.why), ("What to do", explanation.remedy), ("Measures", explanation.measures)]
+    {
         page.push_str(&section(heading, &wrap(text)));
     }
     let codes: Vec<_> =
@@ -76,9 +78,7 @@ fn section(heading: &str, body: &str) -> String {
 }
 
 fn wrap(text: &str) -> String {
-    let width = output::style().width.clamp(40, 100);
-    let options = textwrap::Options::new(width).initial_indent("  ").subsequent_indent("  ");
-    textwrap::fill(text, options) + "\n"
+    output::wrap("  ", "  ", text, output::style().width.clamp(40, 100))
 }
 
 fn indent(query: &str) -> String {
@@ -100,8 +100,8 @@ fn describe(threshold: &ThresholdSpec) -> String {
 
 fn need(requirement: &Requirement) -> String {
     match requirement {
-        Requirement::Role(role) => format!("the rights of {role}: GRANT {role} TO {{role}};"),
-        Requirement::Grant { what, statement } => format!("{what}: {statement}"),
+        Requirement::Role(role) => format!("the rights of {role}: GRANT {role} TO ROLE;"),
+        Requirement::Grant { what, statement } => format!("{what}: {}", statement.replace("{role}", "ROLE")),
         Requirement::Extension(name) => format!("the extension {name}: CREATE EXTENSION {name};"),
         Requirement::ServerVersion(version) => format!("a server of version {version} or later"),
         Requirement::Command(command) => format!("the right to run {}", command.to_uppercase()),

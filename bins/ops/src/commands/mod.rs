@@ -7,6 +7,7 @@ mod explain;
 mod init;
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -81,15 +82,15 @@ fn config_path(global: &Global) -> PathBuf {
 /// Reads the configuration, or says how to get one.
 fn read_config(global: &Global) -> Result<Config, Failure> {
     let path = config_path(global);
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        let unreadable = Error::new(ops_core::ErrorKind::Configuration, "read the configuration")
-            .on(path.display().to_string())
-            .because(error.to_string());
-        match error.kind() {
-            std::io::ErrorKind::NotFound if global.config.is_none() => unreadable
-                .with_fix("`ops init` writes one; `ops check --postgres URL --redis URL` needs none"),
-            _ => unreadable,
+    let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound if global.config.is_none() => {
+            Error::new(ops_core::ErrorKind::Configuration, "find a configuration")
+                .because("there is no ops.toml in this directory")
+                .with_fix("`ops init` writes one; `ops check --postgres URL --redis URL` needs none")
         }
+        _ => Error::new(ops_core::ErrorKind::Configuration, "read the configuration")
+            .on(path.display().to_string())
+            .because(error.to_string()),
     })?;
     Ok(Config::read(&text, &path, &Real)?)
 }

@@ -215,7 +215,7 @@ impl Page {
 
 /// Ties a number to the unit behind it, so that both stand on one line.
 fn keep_units(text: &str) -> String {
-    const UNITS: [&str; 9] = ["%", "ms", "s", "min", "h", "B", "KiB", "MiB", "GiB"];
+    const UNITS: [&str; 10] = ["%", "µs", "ms", "s", "min", "h", "B", "KiB", "MiB", "GiB"];
     let words: Vec<&str> = text.split(' ').collect();
     let mut out = String::with_capacity(text.len() + 8);
     for (index, word) in words.iter().enumerate() {

@@ -35,8 +35,8 @@ static SPEC: ProbeSpec = ProbeSpec {
     name: "pg.wraparound",
     group: "transaction ids",
     explanation: Explanation {
-        why: "Transaction ids are 32 bits wide. About 3 million before the oldest one would be reused, the server \
-              refuses every command that needs a new id, until a VACUUM that may take days has finished.",
+        why: "A server that runs out of transaction ids refuses every write until a VACUUM that may take days has \
+              finished. Ids are 32 bits wide; it stops about 3 million before the oldest one would be reused.",
         measures: "The larger of transaction-id age and multixact age, for every database, those that allow no \
                    connections included, and the oldest relation of the database probed (TOAST included). \
                    Reaching autovacuum_freeze_max_age (200 million) only means that autovacuum sets to work: normal.",

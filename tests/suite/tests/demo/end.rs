@@ -15,8 +15,8 @@ use ops_testkit::eventually;
 use crate::local::local;
 use crate::processes;
 
-/// How long anything may take to come or to go.
-const SOON: Duration = Duration::from_secs(10);
+/// How long anything may take to go: 10 s of grace, in which initdb may finish, and the rest.
+const SOON: Duration = Duration::from_secs(20);
 /// Starting may wait for a machine that is busy with other tests.
 const STARTED: Duration = Duration::from_secs(60);
 
@@ -70,7 +70,8 @@ impl Demo {
     /// What its servers' processes say of themselves.
     fn titles(&self) -> Vec<String> {
         let servers: Vec<String> = self.servers().iter().map(u32::to_string).collect();
-        let said = Command::new("ps").args(["-ww", "-o", "args=", "-p", &servers.join(",")]).output().unwrap();
+        let said =
+            Command::new("ps").args(["-ww", "-o", "args=", "-p", &servers.join(",")]).output().unwrap();
         String::from_utf8_lossy(&said.stdout).lines().map(str::to_owned).collect()
     }
 

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
+use ops_core::Context;
+use ops_pg::cluster::Binaries;
 use ops_runbook::demo::DemoOptions;
 use ops_testkit::{MAJORS, Missing, local_options, or_skip, program};
 
@@ -14,19 +16,41 @@ pub(crate) struct Local {
     redis: Option<PathBuf>,
 }
 
-/// What is here of the versions that the suite knows; or `None` after a loud line.
+/// What is here of the versions that the suite knows, one that has every extension first; or `None` after a loud
+/// line.
+#[allow(dead_code, reason = "some of it is for other tests")]
 pub(crate) async fn local() -> Option<Local> {
+    or_skip(find().await).map(|(local, _)| local)
+}
+
+/// The same, for what cannot be seen without `pg_stat_statements`.
+#[allow(dead_code, reason = "some of it is for other tests")]
+pub(crate) async fn complete() -> Option<Local> {
+    let complete = find().await.and_then(|(local, complete)| match complete {
+        true => Ok(local),
+        false => Err(Missing::new("a PostgreSQL with pg_stat_statements")),
+    });
+    or_skip(complete)
+}
+
+/// The servers' programs, and whether all extensions are among them.
+async fn find() -> Result<(Local, bool), Missing> {
     let mut found = Err(Missing::new("any PostgreSQL"));
     for major in MAJORS {
-        found = local_options(major).await;
-        if found.is_ok() {
+        let Ok(options) = local_options(major).await else { continue };
+        let Ok(binaries) = Binaries::find(&Context::new(), &options).await else { continue };
+        let complete = binaries.has_library("pg_stat_statements");
+        if complete || found.is_err() {
+            found = Ok((binaries.dir, complete));
+        }
+        if complete {
             break;
         }
     }
-    let postgres_bin = or_skip(found)?.bin_dir.expect("local options name the programs");
+    let (postgres_bin, complete) = found?;
     let redis = std::env::var_os("OPS_REDIS_SERVER").filter(|program| !program.is_empty());
     let path = std::env::var_os("PATH").unwrap_or_default();
-    Some(Local { postgres_bin, path, redis: redis.map(PathBuf::from) })
+    Ok((Local { postgres_bin, path, redis: redis.map(PathBuf::from) }, complete))
 }
 
 impl Local {

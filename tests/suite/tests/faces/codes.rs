@@ -1,15 +1,19 @@
+use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use ops_core::HealthReport;
-use ops_testkit::{Behaviour, Proxy, Role, Said, TestDb};
+use ops_testkit::{Behaviour, MAJORS, Proxy, Role, Said, TestDb, eventually};
 use sqlx::{Connection, Executor, PgConnection};
 
-use crate::local::local;
+use crate::local::{Local, complete, local};
 use crate::{healthy, ops};
 
 #[tokio::test]
 async fn a_check_speaks_as_monitoring_plugins_do() {
-    let Some(local) = local().await else { return };
+    let Some(local) = complete().await else { return };
     let demo = healthy(&local).await;
     let (url, redis) = (&*demo.postgres_url().to_owned(), demo.redis_url().to_owned());
     let check = |url: &str| Said::by(&mut local.ops(&["check", "--postgres", url, "--redis", &redis]));
@@ -27,7 +31,7 @@ async fn a_check_speaks_as_monitoring_plugins_do() {
     shop.execute("CREATE INDEX again ON shop.orders (customer_id)").await.unwrap();
     let warning = check(url);
     assert_eq!(warning.code, Some(1), "{}", warning.stdout);
-    assert!(warning.stdout.contains("WARNING  pg.index_duplicate"), "{}", warning.stdout);
+    assert!(warning.stdout.contains("WARNING   pg.index_duplicate"), "{}", warning.stdout);
 
     shop.execute("ALTER TABLE billing.invoices DISABLE ROW LEVEL SECURITY").await.unwrap();
     let critical = check(url);
@@ -42,7 +46,7 @@ async fn a_check_speaks_as_monitoring_plugins_do() {
 
 #[tokio::test]
 async fn a_wrong_password_is_unknown() {
-    for major in ops_testkit::MAJORS {
+    for major in MAJORS {
         let Some(db) = TestDb::on(major).await else { continue };
         let url = db.tcp_url().replace(db.server().password(), "hunter2");
         let said = ops(&["check", "--postgres", &url]);
@@ -108,7 +112,8 @@ fn targets_and_probes_are_chosen_by_name() {
     let path = dir.path().join("ops.toml");
     std::fs::write(&path, "[host.here]\n[postgres.main]\nurl = \"postgres://127.0.0.1:1/shop\"\n").unwrap();
     let chosen = |arguments: &[&str]| {
-        let said = ops(&[&["check", "--output", "json", "--config", path.to_str().unwrap()], arguments].concat());
+        let said =
+            ops(&[&["check", "--output", "json", "--config", path.to_str().unwrap()], arguments].concat());
         let report: HealthReport = serde_json::from_str(&said.stdout).unwrap();
         let mut names: Vec<_> = report.probes.iter().map(|probe| probe.probe.clone()).collect();
         names.sort();
@@ -141,16 +146,56 @@ async fn time_is_bounded() {
     assert!(hurried.stdout.contains("no answer within"), "{}", hurried.stdout);
     demo.stop().await.unwrap();
 
-    for major in ops_testkit::MAJORS {
-        let Some(db) = TestDb::on(major).await else { continue };
-        let proxy = Proxy::to(db.server().address()).await.unwrap();
-        proxy.set(Behaviour::Stall).await;
-        let url = db.url_at(proxy.address(), Role::Monitor);
+    let Some(stalled) = Stalled::start().await else { return };
+    let began = Instant::now();
+    let said = Said::by(&mut local.ops(&["check", "--postgres", &stalled.url, "--timeout", "1s"]));
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(matches!(said.code, Some(2 | 3)), "{said:?}");
+    assert!(said.stdout.contains("no answer within"), "{}", said.stdout);
+}
+
+/// A server that accepts and never answers.
+struct Stalled {
+    url: String,
+    _proxy: Proxy,
+    _db: TestDb,
+}
+
+impl Stalled {
+    async fn start() -> Option<Self> {
+        for major in MAJORS {
+            let Some(db) = TestDb::on(major).await else { continue };
+            let proxy = Proxy::to(db.server().address()).await.unwrap();
+            proxy.set(Behaviour::Stall).await;
+            return Some(Self { url: db.url_at(proxy.address(), Role::Monitor), _proxy: proxy, _db: db });
+        }
+        None
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_check_is_unknown() {
+    let Some(stalled) = Stalled::start().await else { return };
+    for output in ["human", "nagios"] {
+        let mut command = Local::nothing().ops(&["check", "--postgres", &stalled.url, "--output", output]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed());
+        // Before it listens, a signal would end it in the shell's way.
+        let listens = format!("/proc/{pid}/task");
+        eventually("the thread that listens", Duration::from_secs(10), async || {
+            match fs::read_dir(&listens) {
+                Ok(threads) => (threads.count() > 1).then_some(()),
+                // Elsewhere than on Linux.
+                Err(_) => Some(tokio::time::sleep(Duration::from_millis(500)).await),
+            }
+        })
+        .await;
         let began = Instant::now();
-        let said = Said::by(&mut local.ops(&["check", "--postgres", &url, "--timeout", "1s"]));
-        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-        assert!(matches!(said.code, Some(2 | 3)), "{said:?}");
-        assert!(said.stdout.contains("no answer within"), "{}", said.stdout);
-        break;
+        kill(pid, Signal::SIGINT).unwrap();
+        eventually("its end", Duration::from_secs(4), async || child.try_wait().unwrap()).await;
+        let said: Said = child.wait_with_output().unwrap().into();
+        assert_eq!(said.code, Some(3), "{said:?} {:?}", began.elapsed());
+        assert_eq!(said.stdout.is_empty(), output == "human");
+        assert!(said.stderr.starts_with("ops: stopping") && said.stderr.contains("interrupted"), "{said:?}");
     }
 }

@@ -3,7 +3,7 @@ use std::path::Path;
 use ops_testkit::Said;
 use serde_json::Value;
 
-use crate::local::{Local, local};
+use crate::local::{Local, complete};
 use crate::{healthy, ops};
 
 /// Runs `ops` in a directory.
@@ -13,7 +13,7 @@ fn within(local: &Local, dir: &Path, environment: &[(&str, &str)], arguments: &[
 
 #[tokio::test]
 async fn from_nothing_to_a_check() {
-    let Some(local) = local().await else { return };
+    let Some(local) = complete().await else { return };
     let demo = healthy(&local).await;
     let dir = tempfile::tempdir().unwrap();
     let environment = [("DATABASE_URL", demo.postgres_url()), ("REDIS_URL", demo.redis_url())];
@@ -102,8 +102,11 @@ fn show_has_no_secret() {
                 [http.api]\nurl = \"https://host/health?token=hunter5\"\n\
                 headers = { authorization = { env = \"TOKEN\" } }\n";
     std::fs::write(dir.path().join("ops.toml"), text).unwrap();
-    let environment =
-        [("DATABASE_URL", "postgres://u:hunter2@host/db"), ("PASSWORD", "hunter4"), ("TOKEN", "Bearer hunter6")];
+    let environment = [
+        ("DATABASE_URL", "postgres://u:hunter2@host/db"),
+        ("PASSWORD", "hunter4"),
+        ("TOKEN", "Bearer hunter6"),
+    ];
     for arguments in [&["config", "show"][..], &["config", "check", "-vv"], &["config", "show", "-vv"]] {
         let said = within(&Local::nothing(), dir.path(), &environment, arguments);
         assert_eq!(said.code, Some(0), "{said:?}");

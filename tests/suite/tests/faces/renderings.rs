@@ -5,7 +5,7 @@ use ops_runbook::demo::Demo;
 use ops_testkit::Said;
 use serde_json::Value;
 
-use crate::local::local;
+use crate::local::complete;
 
 /// What differs between runs, machines and server versions, as patterns.
 const VARIES: &[(&str, &str)] = &[
@@ -13,7 +13,10 @@ const VARIES: &[(&str, &str)] = &[
     (r"/tmp/ops-(pg|redis)-[0-9a-f]+", "[scratch]"),
     (r"PostgreSQL \d+(\.\d+|beta\d+)?( \([^)]*\))?", "PostgreSQL [version]"),
     (r"(pid |terminate_backend\()\d+", "${1}[pid]"),
-    (r"\d+(\.\d+)? (ms|s|KiB|MiB|GiB)\b", "[amount]"),
+    (r"\d+(\.\d+)? (µs|ms|s|KiB|MiB|GiB)\b", "[amount]"),
+    (r"((?:state|waited)_seconds|bytes) [\d.]+", "$1 [n]"),
+    (r"blocked_by \[\d+\]", "blocked_by [pid]"),
+    (r"\btime=[\d.]+s", "time=[n]"),
     (r"\d+ round trips", "[n] round trips"),
     (r"\d+(\.\d+)? % of the machine", "[n] % of the machine"),
     (r"oldest id is \d+ back", "oldest id is [n] back"),
@@ -24,14 +27,39 @@ const VARIES: &[(&str, &str)] = &[
 
 /// Measurements and fields that are what they are: an amount of time or memory, or a count of what others do.
 const AMOUNTS: [&str; 28] = [
-    "connect_time", "latency", "longest_wait", "age", "used", "sessions", "idle", "mean_time", "calls", "share",
-    "size", "used_bytes", "used_of_system", "ratio", "resident", "connected", "unsaved", "took_ms", "server_ms",
-    "wall_ms", "round_trips", "pid", "state_seconds", "waited_seconds", "bytes", "blocked_by", "lookups", "summary",
+    "connect_time",
+    "latency",
+    "longest_wait",
+    "age",
+    "used",
+    "sessions",
+    "idle",
+    "mean_time",
+    "calls",
+    "share",
+    "size",
+    "used_bytes",
+    "used_of_system",
+    "ratio",
+    "resident",
+    "connected",
+    "unsaved",
+    "took_ms",
+    "server_ms",
+    "wall_ms",
+    "round_trips",
+    "pid",
+    "state_seconds",
+    "waited_seconds",
+    "bytes",
+    "blocked_by",
+    "lookups",
+    "summary",
 ];
 
 #[tokio::test]
 async fn of_a_real_report() {
-    let Some(local) = local().await else { return };
+    let Some(local) = complete().await else { return };
     let demo = Demo::start(&Context::new(), &local.options()).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("ops.toml"), demo.config()).unwrap();

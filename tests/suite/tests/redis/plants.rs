@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use ops_testkit::{RedisServer, eventually};
+use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, InfoDict};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -14,6 +15,13 @@ use crate::rows::Planted;
 /// How long a server may take to show what was done to it.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// A connection with time for a machine that is busy with other tests.
+pub(crate) async fn connect(server: &RedisServer) -> redis::RedisResult<MultiplexedConnection> {
+    let mut connection = server.connect().await?;
+    connection.set_response_timeout(SOON);
+    Ok(connection)
+}
+
 /// Sends a command, its words separated by blanks.
 pub(crate) async fn ask<T: FromRedisValue>(server: &RedisServer, command: &str) -> redis::RedisResult<T> {
     let mut words = command.split_whitespace();
@@ -21,7 +29,7 @@ pub(crate) async fn ask<T: FromRedisValue>(server: &RedisServer, command: &str) 
     words.for_each(|word| {
         cmd.arg(word);
     });
-    cmd.query_async(&mut server.connect().await?).await
+    cmd.query_async(&mut connect(server).await?).await
 }
 
 #[track_caller]
@@ -34,19 +42,23 @@ pub(crate) fn run(server: &RedisServer, command: &str) -> impl Future<Output = (
     }
 }
 
-/// A figure of `INFO`.
-pub(crate) async fn info<T: FromRedisValue>(server: &RedisServer, field: &str) -> T {
-    let info: InfoDict = ask(server, "INFO").await.unwrap();
-    info.get(field).unwrap_or_else(|| panic!("INFO has no {field}"))
+/// A figure of `INFO`, where it is there.
+pub(crate) async fn info<T: FromRedisValue>(server: &RedisServer, field: &str) -> Option<T> {
+    ask::<InfoDict>(server, "INFO").await.unwrap().get(field)
 }
 
-/// Waits until a field of `INFO` is as wanted.
+/// What it uses now.
+pub(crate) async fn used_memory(server: &RedisServer) -> u64 {
+    info(server, "used_memory").await.unwrap()
+}
+
+/// Waits until a field of `INFO` is there, and as wanted.
 pub(crate) async fn until<T: FromRedisValue>(server: &RedisServer, field: &str, wanted: impl Fn(T) -> bool) {
-    eventually(field, SOON, async || wanted(info(server, field).await).then_some(())).await;
+    eventually(field, SOON, async || wanted(info(server, field).await?).then_some(())).await;
 }
 
 pub(crate) async fn keys_without_ttl(server: &RedisServer) -> Planted {
-    let mut connection = server.connect().await.unwrap();
+    let mut connection = connect(server).await.unwrap();
     redis::pipe()
         .cmd("SELECT")
         .arg(3)
@@ -67,19 +79,19 @@ pub(crate) async fn misses(server: &RedisServer) -> Planted {
     for look_up in 0..200 {
         pipe.cmd("GET").arg(if look_up < 60 { "here" } else { "gone" });
     }
-    pipe.exec_async(&mut server.connect().await.unwrap()).await.unwrap();
+    pipe.exec_async(&mut connect(server).await.unwrap()).await.unwrap();
     Planted::default()
 }
 
 pub(crate) async fn evictions(server: &RedisServer) -> Planted {
     run(server, "CONFIG SET maxmemory-policy allkeys-lru").await;
-    let used: u64 = info(server, "used_memory").await;
+    let used = used_memory(server).await;
     run(server, &format!("CONFIG SET maxmemory {}", used + 1_000_000)).await;
     let mut pipe = redis::pipe();
     for key in 0..5_000 {
         pipe.cmd("SET").arg(key).arg(vec![b'x'; 1000]).ignore();
     }
-    pipe.exec_async(&mut server.connect().await.unwrap()).await.unwrap();
+    pipe.exec_async(&mut connect(server).await.unwrap()).await.unwrap();
     until(server, "evicted_keys", |evicted: u64| evicted > 1_000).await;
     Planted::default()
 }

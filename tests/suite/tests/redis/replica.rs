@@ -5,7 +5,7 @@ use nix::unistd::Pid;
 use ops_core::{Bounds, Status};
 use ops_testkit::{RedisServer, or_skip};
 
-use crate::plants::{run, until};
+use crate::plants::{connect, run, until};
 use crate::rows::{Object, Place, Planted, Row, context};
 
 /// Nothing listens on the port of TCP's own multiplexer.
@@ -22,7 +22,7 @@ async fn other() -> RedisServer {
 /// Makes `replica` copy 20,000 keys from `primary`, 1 ms each.
 async fn copy_slowly(primary: &RedisServer, replica: &RedisServer) {
     let fill = "for i = 1, 20000 do redis.call('SET', 'k' .. i, i) end";
-    let mut connection = primary.connect().await.unwrap();
+    let mut connection = connect(primary).await.unwrap();
     redis::cmd("EVAL").arg(fill).arg(0).exec_async(&mut connection).await.unwrap();
     run(primary, "CONFIG SET repl-diskless-sync yes").await;
     run(primary, "CONFIG SET repl-diskless-sync-delay 0").await;

@@ -245,9 +245,10 @@ pub(crate) fn probe_named(name: &str) -> &'static dyn RedisProbe {
     *registry().iter().find(|probe| probe.spec().name == name).expect("a registered probe")
 }
 
-/// Baselines live as long as the context: the window is the time between two looks.
+/// Baselines live as long as the context: the window is the time between two looks, of which a plant takes more
+/// than the gap.
 pub(crate) fn context() -> Context {
-    Context::new().with_window_gap(Duration::from_millis(50))
+    Context::new().with_window_gap(Duration::from_millis(1))
 }
 
 impl Row {

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use ops_testkit::{Behaviour, Proxy, RedisServer, eventually};
 use tokio::task::JoinHandle;
 
-use crate::plants::{SOON, ask, run};
+use crate::plants::{SOON, ask, connect, run};
 use crate::rows::Planted;
 
 /// Ended in order.
@@ -63,7 +63,7 @@ impl Drop for Running {
 
 /// Starts a command that takes long, and waits until everybody else is refused with `code`.
 async fn while_running(server: &RedisServer, command: redis::Cmd, code: &str, end: &'static str) -> Planted {
-    let mut connection = server.connect().await.unwrap();
+    let mut connection = connect(server).await.unwrap();
     let task = tokio::spawn(async move {
         // It is ended early, or with its server.
         command.exec_async(&mut connection).await.ok();

@@ -175,7 +175,7 @@ async fn a_server_that_dies_is_known_to_be_down() {
     let Some(options) = any_local().await else { return };
     let cluster = Cluster::start(&Context::new(), &options.with_parent(parent.path())).await.unwrap();
     let pid = nix::unistd::Pid::from_raw(cluster.pid().unwrap().cast_signed());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGQUIT).unwrap();
     ops_testkit::eventually("it is down", super::SOON, async || cluster.pid().is_none().then_some(())).await;
     cluster.stop().await.unwrap();
     assert!(parent.is_clean());
