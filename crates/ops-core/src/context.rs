@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::baseline::{Baselines, MemoryBaselines};
 use crate::error::{Error, ErrorKind, Result, Retry};
-use crate::window::{Baselines, MemoryBaselines};
 
 /// Wall time, injected so that tests need not wait for it.
 pub trait Clock: Send + Sync + Debug {

@@ -37,11 +37,13 @@
 //! # });
 //! ```
 
+mod baseline;
 pub mod context;
 pub mod error;
 pub mod exit;
 pub mod finding;
 pub mod health;
+pub mod limits;
 pub mod measurement;
 mod millis;
 pub mod notifier;
@@ -53,6 +55,7 @@ pub mod redact;
 pub mod remedy;
 pub mod render;
 pub mod report;
+pub mod result;
 pub mod score;
 pub mod status;
 pub mod step;
@@ -63,13 +66,15 @@ pub mod testing;
 pub mod threshold;
 #[cfg(feature = "throwaway")]
 pub mod throwaway;
+pub mod unit;
 pub mod window;
 
 pub use context::{Clock, Context, Progress, RunId, SystemClock};
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use finding::{Finding, Severity};
-pub use health::{HealthReport, ProbeResult};
-pub use measurement::{Measurement, Unit};
+pub use health::HealthReport;
+pub use limits::Limits;
+pub use measurement::Measurement;
 pub use notifier::{Delivery, IdempotencyKey, NoticeKind, Notification, Notifier};
 pub use permit::{Confirmation, WritePermit};
 pub use plan::{Action, Check, CheckOutcome, Draft, Estimate, Plan, PlanHash};
@@ -78,6 +83,7 @@ pub use probe_set::{ProbeSet, ProbeSetOptions};
 pub use redact::Secret;
 pub use remedy::Remedy;
 pub use report::{ProbeReport, Unseen};
+pub use result::ProbeResult;
 pub use status::Status;
 pub use step::{Effect, Step, Verification};
 pub use store::{
@@ -85,4 +91,5 @@ pub use store::{
     ObjectMeta, PutMode,
 };
 pub use task::{MaintenanceTask, TaskReport, TypedTask, Verdict};
-pub use threshold::{Bounds, Direction, Limits, Threshold, ThresholdSpec};
+pub use threshold::{Bounds, Direction, Threshold, ThresholdSpec};
+pub use unit::Unit;

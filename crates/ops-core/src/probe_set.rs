@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
-use crate::health::{Cost, HealthReport, ProbeResult};
+use crate::health::{Cost, HealthReport};
 use crate::probe::HealthProbe;
 use crate::report::ProbeReport;
+use crate::result::ProbeResult;
 use crate::status::Status;
 
 /// How a [`ProbeSet`] runs.

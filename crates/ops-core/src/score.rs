@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::Severity;
-use crate::health::ProbeResult;
+use crate::result::ProbeResult;
 use crate::status::Status;
 
 /// What a warning costs.

@@ -318,9 +318,9 @@ impl TaskReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measurement::Unit;
     use crate::permit::Confirmation;
     use crate::threshold::Threshold;
+    use crate::unit::Unit;
 
     fn above(value: f64) -> Measurement {
         Measurement::new("dead", value, Unit::Count)

@@ -5,40 +5,15 @@
 //! [`WindowKey`], and speaks about the time between. Where none is stored, it samples twice within the run.
 //! A sample from another epoch (statistics reset, server restarted, failed over) starts a new baseline.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Debug;
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-
+pub use crate::baseline::{Baselines, MemoryBaselines, Sample, WindowKey};
 use crate::context::Context;
 use crate::error::Result;
 
 /// A baseline older than this describes another day: the probe samples twice instead.
 pub const MAX_BASELINE_AGE: Duration = Duration::from_secs(3600);
-
-/// Whose counters these are: the server's own identity (not the address it is reached by) and the probe.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct WindowKey {
-    /// The server's identity: PostgreSQL's system identifier with the database, Redis' run id.
-    pub server: String,
-    /// The probe.
-    pub probe: String,
-}
-
-/// Counters at one time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sample {
-    /// When.
-    pub at: DateTime<Utc>,
-    /// What the counters count from: changes when the server resets them.
-    pub epoch: String,
-    /// The counters by name. They only rise within one epoch.
-    pub counters: BTreeMap<String, f64>,
-}
 
 /// What two samples say together.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,33 +92,6 @@ impl Window {
     }
 }
 
-/// Keeps the last sample of each key. In memory for a service that embeds probes; in the state store otherwise.
-#[async_trait]
-pub trait Baselines: Send + Sync + Debug {
-    /// The sample stored last.
-    async fn latest(&self, key: &WindowKey) -> Result<Option<Sample>>;
-    /// Stores a sample in its place.
-    async fn store(&self, key: &WindowKey, sample: &Sample) -> Result<()>;
-}
-
-/// Baselines for as long as the process lives.
-#[derive(Debug, Default)]
-pub struct MemoryBaselines {
-    samples: Mutex<HashMap<WindowKey, Sample>>,
-}
-
-#[async_trait]
-impl Baselines for MemoryBaselines {
-    async fn latest(&self, key: &WindowKey) -> Result<Option<Sample>> {
-        Ok(self.samples.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
-    }
-
-    async fn store(&self, key: &WindowKey, sample: &Sample) -> Result<()> {
-        self.samples.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), sample.clone());
-        Ok(())
-    }
-}
-
 /// Takes a sample and compares it with the stored one; takes two, [`Context::window_gap`] apart, where there is
 /// none, or only one of another epoch or older than [`MAX_BASELINE_AGE`]. The last sample taken is stored.
 /// `take` must read fresh counters each time: PostgreSQL caches statistics inside a transaction.
@@ -176,6 +124,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::DateTime;
 
     fn sample(second: i64, epoch: &str, counters: &[(&str, f64)]) -> Sample {
         Sample {

@@ -4,12 +4,14 @@ use chrono::{TimeZone, Utc};
 use serde_json::json;
 
 use crate::finding::Finding;
-use crate::health::{Cost, HealthReport, ProbeResult};
-use crate::measurement::{Measurement, Unit};
+use crate::health::{Cost, HealthReport};
+use crate::measurement::Measurement;
 use crate::remedy::Remedy;
 use crate::report::ProbeReport;
+use crate::result::ProbeResult;
 use crate::status::Status;
 use crate::threshold::Threshold;
+use crate::unit::Unit;
 
 fn result(group: &str, probe: &str, place: &str, report: ProbeReport) -> ProbeResult {
     let (target, database) = match place.split_once('/') {

@@ -7,9 +7,11 @@
 use std::collections::HashMap;
 
 use super::{text, view};
-use crate::health::{HealthReport, ProbeResult};
-use crate::measurement::{Measurement, Unit};
+use crate::health::HealthReport;
+use crate::measurement::Measurement;
+use crate::result::ProbeResult;
 use crate::threshold::Direction;
+use crate::unit::Unit;
 
 /// Names listed for one cause: Nagios keeps 8 KiB of output, and NRPE less.
 const NAMES: usize = 5;

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::finding::Severity;
-use crate::health::{HealthReport, ProbeResult};
+use crate::health::HealthReport;
 use crate::measurement::Measurement;
+use crate::result::ProbeResult;
 use crate::status::Status;
 use crate::threshold::Direction;
 

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::text;
 use crate::finding::{Finding, Severity};
-use crate::health::{HealthReport, ProbeResult};
+use crate::health::HealthReport;
 use crate::measurement::Measurement;
+use crate::result::ProbeResult;
 use crate::score::AVAILABILITY;
 use crate::status::Status;
 use crate::threshold::Direction;
@@ -345,7 +346,7 @@ pub(super) fn word(status: Status) -> &'static str {
 /// `41 round trips, 210 ms waiting for servers, 260 ms in all`.
 pub(super) fn cost(report: &HealthReport) -> String {
     let trips = usize::try_from(report.cost.round_trips).unwrap_or(usize::MAX);
-    let millis = |ms: f64| crate::measurement::Unit::Milliseconds.format(ms);
+    let millis = |ms: f64| crate::unit::Unit::Milliseconds.format(ms);
     format!(
         "{}, {} waiting for servers, {} in all",
         text::count(trips, "round trip"),

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::rule::{GRACE, ends, error_keeps_secrets, holds, is_stable_name, keeps_secrets, same};
 use crate::context::Context;
 use crate::error::{ErrorKind, Result};
-use crate::measurement::{Measurement, Unit};
+use crate::measurement::Measurement;
 use crate::probe::HealthProbe;
 use crate::report::ProbeReport;
+use crate::unit::Unit;
 
 /// Checks a probe, on a target whose state does not change meanwhile; well or ill, reachable or not.
 ///

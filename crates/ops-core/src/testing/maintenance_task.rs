@@ -138,7 +138,8 @@ mod tests {
     use super::super::rule::assert_refused;
     use super::*;
     use crate::error::Error;
-    use crate::measurement::{Measurement, Unit};
+    use crate::measurement::Measurement;
+    use crate::unit::Unit;
 
     const PASSWORD: &str = "hunter2";
 

@@ -79,6 +79,7 @@ impl Binaries {
 
     async fn inspect(dir: &Path) -> Result<Self> {
         let fail = |why: String| not_found().on(dir.to_string_lossy()).because(why);
+        let dir = real(dir).ok_or_else(|| fail("it holds no postgres".into()))?;
         if !dir.join("initdb").is_file() {
             return Err(fail("it holds no initdb".into()));
         }
@@ -86,7 +87,7 @@ impl Binaries {
         let said = said.map_err(|error| fail(format!("postgres: {error}")))?;
         let line = String::from_utf8_lossy(&said.stdout).into_owned();
         parse_version(&line)
-            .map(|(version, major)| Self { dir: dir.to_owned(), version, major })
+            .map(|(version, major)| Self { dir: dir.clone(), version, major })
             .ok_or_else(|| fail(format!("postgres --version says {line:?}")))
     }
 
@@ -116,15 +117,18 @@ fn candidates(path: Option<&OsStr>) -> Vec<PathBuf> {
         });
         dirs.extend(versions.map(|entry| entry.path().join("bin")));
     }
-    // Some put links on PATH: what belongs to a server, its libraries say, stands beside what the link names.
-    let real = |dir: PathBuf| dir.join("postgres").canonicalize().ok()?.parent().map(Path::to_owned);
     let mut found: Vec<PathBuf> = Vec::new();
-    for dir in dirs.into_iter().filter_map(real) {
+    for dir in dirs.iter().filter_map(|dir| real(dir)) {
         if !found.contains(&dir) {
             found.push(dir);
         }
     }
     found
+}
+
+/// Where the server really is: some put links on `PATH`, and its libraries stand beside what the link names.
+fn real(dir: &Path) -> Option<PathBuf> {
+    dir.join("postgres").canonicalize().ok()?.parent().map(Path::to_owned)
 }
 
 /// `postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)`, `postgres (PostgreSQL) 19beta1`.
