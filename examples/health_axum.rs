@@ -16,8 +16,9 @@ use ops_cache::RedisTarget;
 use ops_core::{Context, ProbeSet, Status, render};
 use ops_pg::{PgConfig, PgTarget};
 
-async fn health(State(probes): State<Arc<ProbeSet>>) -> impl IntoResponse {
-    let report = probes.cached(&Context::new()).await;
+/// One context for all runs: it keeps what rates are measured against.
+async fn health(State(health): State<Arc<(ProbeSet, Context)>>) -> impl IntoResponse {
+    let report = health.0.cached(&health.1).await;
     let code = match report.status {
         Status::Critical => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::OK,
@@ -38,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = Router::new()
         .route("/live", get(|| async { "ok" }))
         .route("/health", get(health))
-        .with_state(Arc::new(probes));
+        .with_state(Arc::new((probes, Context::new())));
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8080".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);

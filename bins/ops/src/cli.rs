@@ -100,12 +100,12 @@ pub(crate) struct CheckArgs {
     /// Only probes whose name matches, such as 'pg.*'; may be given several times
     #[arg(long, value_name = "GLOB")]
     pub(crate) only: Vec<String>,
-    /// Check this PostgreSQL, without a configuration. Others on this machine can read a command line: prefer
-    /// the environment variable for a URL with a password
-    #[arg(long, value_name = "URL", env = "OPS_POSTGRES_URL", hide_env_values = true)]
+    /// Check this PostgreSQL, without a configuration. Others on this machine can read a command line: a URL with
+    /// a password is better exported as OPS_POSTGRES_URL, which counts where there is no configuration
+    #[arg(long, value_name = "URL")]
     pub(crate) postgres: Option<String>,
-    /// Check this Redis or Valkey, without a configuration
-    #[arg(long, value_name = "URL", env = "OPS_REDIS_URL", hide_env_values = true)]
+    /// Check this Redis or Valkey, without a configuration; or export OPS_REDIS_URL
+    #[arg(long, value_name = "URL")]
     pub(crate) redis: Option<String>,
     /// What the whole check may take, such as 10s or 500ms
     #[arg(long, value_name = "TIME", value_parser = duration, env = "OPS_TIMEOUT", hide_env_values = true)]
@@ -145,8 +145,8 @@ pub(crate) struct DemoArgs {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    ops_runbook::config::parse_duration(text)
-        .ok_or_else(|| "expected a duration such as 10s, 500ms or 2min".to_owned())
+    let duration = ops_runbook::config::parse_duration(text).filter(|duration| !duration.is_zero());
+    duration.ok_or_else(|| "expected a duration such as 10s, 500ms or 2min".to_owned())
 }
 
 /// Reads the command line. Help and version are printed here; a mistake is usage (64), never clap's own 2, which

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use ops_core::render::{self, Detail, Style};
-use ops_core::{Error, HealthReport, Progress};
+use ops_core::{Error, ErrorKind, HealthReport, Progress};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Global, LogFormat, Output};
@@ -11,14 +11,18 @@ use crate::cli::{Global, LogFormat, Output};
 /// Columns of a report that goes into a pipe or a file.
 const PIPE_WIDTH: usize = 100;
 
-/// Prints a result. A reader that closed the pipe (`| head`) has seen enough.
-pub(crate) fn print(text: &str) {
+/// Prints a result. A reader that closed the pipe (`| head`) has seen enough; one that could not take it all (a
+/// full disk) must not be taken for satisfied.
+pub(crate) fn print(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| match text.ends_with('\n') {
-        true => Ok(()),
-        false => stdout.write_all(b"\n"),
-    });
-    let _ = stdout.flush();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(end.as_bytes()));
+    match written.and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::new(ErrorKind::Failed, "write the result").because(error.to_string()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Says something beside the result.
@@ -95,7 +99,12 @@ pub(crate) fn start_logging(global: &Global) {
         1 => "warn,ops=info,ops_core=info,ops_pg=info,ops_cache=info,ops_host=info,ops_runbook=info",
         _ => "info,ops=debug,ops_core=debug,ops_pg=debug,ops_cache=debug,ops_host=debug,ops_runbook=debug",
     };
-    let filter = EnvFilter::try_from_env("OPS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let chosen = EnvFilter::try_from_env("OPS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    // The driver logs what it does not know of a URL, with its value.
+    let filter = match "sqlx_postgres::options=off".parse() {
+        Ok(silence) => chosen.add_directive(silence),
+        Err(_) => chosen,
+    };
     let logs = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
     match global.log_format {
         LogFormat::Text => logs.with_ansi(io::stderr().is_terminal()).init(),

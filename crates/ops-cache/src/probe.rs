@@ -115,7 +115,11 @@ async fn unmet(cx: &Context, redis: &RedisTarget, requirement: &Requirement) -> 
                 format!("{} is older than {}.{}", reading.info.server(), needed / 10_000, needed / 100 % 100)
             }))
         }
-        _ => Ok(None),
+        Requirement::Command(_) => Ok(None),
+        // What nothing here can check is unknown, and never taken for met.
+        other => Err(Error::new(ErrorKind::Unsupported, "check what the probe requires")
+            .on(redis.address())
+            .because(format!("{other:?} is nothing that Redis can be asked for"))),
     }
 }
 
@@ -123,6 +127,22 @@ async fn unmet(cx: &Context, redis: &RedisTarget, requirement: &Requirement) -> 
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[tokio::test]
+    async fn what_cannot_be_checked_is_unknown() {
+        // Nothing listens there: only a command that is met where it is sent passes.
+        let url = ops_core::Secret::from("redis://127.0.0.1:1".to_owned());
+        let redis = RedisTarget::connect_lazily("cache", &url, crate::RedisOptions::default()).unwrap();
+        for (requirement, kind) in [
+            (Requirement::Role("monitor"), Some(ErrorKind::Unsupported)),
+            (Requirement::Grant { what: "w", statement: "s" }, Some(ErrorKind::Unsupported)),
+            (Requirement::Extension("search"), Some(ErrorKind::Unsupported)),
+            (Requirement::Command("ping"), None),
+        ] {
+            let met = unmet(&Context::new(), &redis, &requirement).await;
+            assert_eq!(met.err().map(|error| error.kind()), kind, "{requirement:?}");
+        }
+    }
 
     #[test]
     fn every_probe_explains_itself() {

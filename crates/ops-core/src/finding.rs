@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::redact::redact;
+use crate::redact::{MASK, names_secret, redact};
 use crate::remedy::Remedy;
 use crate::status::Status;
 
@@ -136,7 +136,24 @@ fn redact_value(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(redact(&text)),
         Value::Array(items) => Value::Array(items.into_iter().map(redact_value).collect()),
-        Value::Object(map) => Value::Object(map.into_iter().map(|(k, v)| (k, redact_value(v))).collect()),
+        Value::Object(map) => Value::Object(
+            map.into_iter()
+                .map(|(key, value)| {
+                    let value = if names_secret(&key) { mask(value) } else { redact_value(value) };
+                    (key, value)
+                })
+                .collect(),
+        ),
+        other => other,
+    }
+}
+
+/// Masks every text in what stands under a secret's name.
+fn mask(value: Value) -> Value {
+    match value {
+        Value::String(_) => Value::String(MASK.to_owned()),
+        Value::Array(items) => Value::Array(items.into_iter().map(mask).collect()),
+        Value::Object(map) => Value::Object(map.into_iter().map(|(key, value)| (key, mask(value))).collect()),
         other => other,
     }
 }
@@ -154,5 +171,15 @@ mod tests {
         }
         assert_eq!(finding.evidence.len(), MAX_EVIDENCE);
         assert!(!serde_json::to_string(&finding).unwrap().contains("hunter2"));
+    }
+
+    #[test]
+    fn text_under_a_secrets_name_is_masked() {
+        let row =
+            json!({"db": {"Password": "a b", "n": 1}, "x-api-key": ["c"], "tokens_used": 3, "user": "u"});
+        assert_eq!(
+            Finding::info("t.code", "m").evidence(row).evidence,
+            [json!({"db": {"Password": "***", "n": 1}, "x-api-key": ["***"], "tokens_used": 3, "user": "u"})]
+        );
     }
 }

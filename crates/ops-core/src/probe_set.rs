@@ -136,6 +136,8 @@ impl ProbeSet {
     pub async fn run(&self, cx: &Context) -> HealthReport {
         let started = Instant::now();
         let run = cx.new_run().with_deadline(self.options.run_deadline);
+        // Whoever stops waiting for the report stops its probes, each in a task of its own, as well.
+        let _stop = StopOnDrop(run.clone());
         let at = run.now();
         // Futures in a list, not a closure in the stream: with the latter, nobody could await this in a task.
         let probes: Vec<_> =
@@ -161,6 +163,14 @@ impl ProbeSet {
         let report = Arc::new(self.run(cx).await);
         *cache = Some((Instant::now(), Arc::clone(&report)));
         report
+    }
+}
+
+struct StopOnDrop(Context);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 

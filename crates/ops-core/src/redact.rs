@@ -12,7 +12,7 @@ pub type Secret = secrecy::SecretString;
 
 pub use secrecy::ExposeSecret;
 
-const MASK: &str = "***";
+pub(crate) const MASK: &str = "***";
 
 /// Replaces what looks like a secret in text that came from elsewhere: the password in anything that looks like
 /// a URL (also one that does not parse), and the value after `password=`, `pwd=`, `secret=`, `token=` and the
@@ -35,8 +35,7 @@ fn redact_urls(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (head, tail) = rest.split_at(at + 3);
         out.push_str(head);
-        let word =
-            &tail[..tail.find(|c: char| c.is_whitespace() || c == '"' || c == '\'').unwrap_or(tail.len())];
+        let word = url_word(tail, quoted(&head[..at]));
         // A pasted password may hold '/', '?' or '#': everything up to the word's last '@' is the user part.
         let userinfo = word.rfind('@').map(|end| &word[..end]);
         match userinfo.and_then(|info| info.split_once(':').map(|(user, _)| (user, info.len()))) {
@@ -53,20 +52,44 @@ fn redact_urls(text: &str) -> String {
     out
 }
 
+/// The part of `tail`, the text after `://`, that may belong to the URL. A password may hold `'`: it ends the word
+/// only where it closes a quote that `opened` says was there, behind the host, before more text without a blank.
+fn url_word(tail: &str, opened: bool) -> &str {
+    let word = &tail[..tail.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(tail.len())];
+    let closes = |at: &usize| {
+        let next = word[at + 1..].chars().next();
+        word[..*at].contains('@') && next.is_none_or(|c| ",;:)]}".contains(c))
+    };
+    let close = word.match_indices('\'').map(|(at, _)| at).find(closes).filter(|_| opened);
+    &word[..close.unwrap_or(word.len())]
+}
+
+/// Endings of the names under which secrets go.
+const KEYS: &[&str] = &[
+    "password",
+    "passwd",
+    "pass",
+    "pwd",
+    "passphrase",
+    "secret",
+    "token",
+    "api_key",
+    "api-key",
+    "apikey",
+    AUTHORIZATION,
+];
+
+/// Its value has several words: `Bearer abc`, `Digest username="u", response="abc"`.
+const AUTHORIZATION: &str = "authorization";
+
+/// Whether `key` names a secret: `password`, `PGPASSWORD`, `x-api-key`.
+pub(crate) fn names_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    KEYS.iter().any(|secret| key.ends_with(secret))
+}
+
 /// Masks `key=value` and `key: value` for keys that name a secret.
 fn redact_assignments(text: &str) -> String {
-    const KEYS: &[&str] = &[
-        "password",
-        "passwd",
-        "pass",
-        "pwd",
-        "passphrase",
-        "secret",
-        "token",
-        "api_key",
-        "apikey",
-        "authorization",
-    ];
     let lower = text.to_ascii_lowercase();
     let mut out = String::with_capacity(text.len());
     let mut from = 0;
@@ -83,7 +106,10 @@ fn redact_assignments(text: &str) -> String {
             from = after;
             continue;
         };
-        let (open, end) = value_end(&text[start..]);
+        let (open, end) = match &lower[at..after] {
+            AUTHORIZATION => line_end(&text[..at], &text[start..]),
+            _ => value_end(&text[start..]),
+        };
         out.push_str(&text[from..start + open]);
         out.push_str(MASK);
         from = start + end;
@@ -103,6 +129,23 @@ fn assignment(after: &str) -> Option<usize> {
     let sign = trimmed.strip_prefix(['=', ':'])?;
     let value = sign.trim_start_matches(' ');
     if value.is_empty() { None } else { Some(after.len() - value.len()) }
+}
+
+/// Whether a quote `'` stands before the word that ends `before`, a URL's scheme.
+fn quoted(before: &str) -> bool {
+    before.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || "+-.".contains(c)).ends_with('\'')
+}
+
+/// As [`value_end`], for a value of several words: it ends at its own closing quote, at that of the whole header
+/// (`-H 'Authorization: Bearer abc'`), or with the line.
+fn line_end(before: &str, value: &str) -> (usize, usize) {
+    if value.starts_with(['"', '\'']) {
+        return value_end(value);
+    }
+    let line = value.find(['\r', '\n']).unwrap_or(value.len());
+    let outer = before.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let quote = outer.chars().next_back().filter(|c| *c == '"' || *c == '\'');
+    (0, quote.and_then(|quote| value[..line].find(quote)).unwrap_or(line))
 }
 
 /// Where a value starts behind its opening quote, and where it ends.
@@ -129,6 +172,9 @@ mod tests {
             ("https://example.org/path", "https://example.org/path"),
             ("postgres://u@h/d", "postgres://u@h/d"),
             ("a://x:1@h and b://y:2@i", "a://x:***@h and b://y:***@i"),
+            ("cannot reach a://u:it's@h/d", "cannot reach a://u:***@h/d"),
+            ("url='a://u:it's@h/d' and 'x@y'", "url='a://u:***@h/d' and 'x@y'"),
+            ("['a://u:1@h','b://v:it's@i']", "['a://u:***@h','b://v:***@i']"),
         ] {
             assert_eq!(redact(text), expected);
         }
@@ -141,6 +187,14 @@ mod tests {
             ("redis+unix:///run/r.sock?pass=abc&db=1", "redis+unix:///run/r.sock?pass=***&db=1"),
             ("PGPASSWORD='it is' psql", "PGPASSWORD='***' psql"),
             (r#"{"token": "abc", "n": 1}"#, r#"{"token": "***", "n": 1}"#),
+            ("authorization: Bearer abc\nhost: h", "authorization: ***\nhost: h"),
+            (
+                "curl -H 'Proxy-Authorization: Basic abc' http://h",
+                "curl -H 'Proxy-Authorization: ***' http://h",
+            ),
+            (r#"{"authorization": "Bearer abc", "n": 1}"#, r#"{"authorization": "***", "n": 1}"#),
+            (r#"Authorization: Digest username="u", response="abc""#, "Authorization: ***"),
+            ("x-api-key: abc", "x-api-key: ***"),
             ("password authentication failed", "password authentication failed"),
             ("the secret is out", "the secret is out"),
             ("ALTER ROLE x PASSWORD 'abc' VALID", "ALTER ROLE x PASSWORD '***' VALID"),

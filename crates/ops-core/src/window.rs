@@ -92,9 +92,10 @@ impl Window {
     }
 }
 
-/// Takes a sample and compares it with the stored one; takes two, [`Context::window_gap`] apart, where there is
-/// none, or only one of another epoch or older than [`MAX_BASELINE_AGE`]. The last sample taken is stored.
-/// `take` must read fresh counters each time: PostgreSQL caches statistics inside a transaction.
+/// Takes a sample and compares it with the stored one. Where there is none, or only one of another epoch or older
+/// than [`MAX_BASELINE_AGE`], it takes two, [`Context::window_gap`] apart; one that is younger than the gap it
+/// lets grow that old. The last sample taken is stored. `take` must read fresh counters each time: PostgreSQL
+/// caches statistics inside a transaction.
 ///
 /// # Errors
 /// Those of `take` and of the store.
@@ -104,21 +105,25 @@ where
 {
     let stored = cx.baselines().latest(key).await?;
     let mut later = take().await?;
-    let fresh = stored.filter(|earlier| {
-        let age = (later.at - earlier.at).to_std().unwrap_or(Duration::MAX);
-        earlier.epoch == later.epoch && age >= cx.window_gap() && age <= MAX_BASELINE_AGE
-    });
-    let earlier = match fresh {
-        Some(earlier) => earlier,
-        None => {
-            let first = later;
-            cx.waiting(tokio::time::sleep(cx.window_gap())).await;
-            later = take().await?;
-            first
-        }
-    };
+    let usable =
+        stored.filter(|earlier| earlier.epoch == later.epoch && age(earlier, &later) <= MAX_BASELINE_AGE);
+    let earlier = usable.unwrap_or_else(|| later.clone());
+    let short = cx.window_gap().saturating_sub(age(&earlier, &later));
+    if !short.is_zero() {
+        let gap = async {
+            cx.waiting(tokio::time::sleep(short)).await;
+            Ok(())
+        };
+        cx.run("wait for a second sample", gap).await?;
+        later = take().await?;
+    }
     cx.baselines().store(key, &later).await?;
     Ok(Window::between(&earlier, &later))
+}
+
+/// The time between two samples; endless where the clock went back.
+fn age(earlier: &Sample, later: &Sample) -> Duration {
+    (later.at - earlier.at).to_std().unwrap_or(Duration::MAX)
 }
 
 #[cfg(test)]
@@ -152,5 +157,33 @@ mod tests {
     fn a_clock_that_goes_back_makes_no_rate() {
         let outcome = Window::between(&sample(60, "a", &[]), &sample(0, "a", &[]));
         assert!(matches!(outcome, SampleOutcome::NewBaseline { .. }));
+    }
+
+    /// Observes at this second a counter that stands at ten times the second, waiting included.
+    async fn observed_at(cx: &Context, second: i64) -> Option<(Duration, f64)> {
+        let key = WindowKey { server: "s".into(), probe: "p".into() };
+        let started = tokio::time::Instant::now();
+        let take = || async {
+            let now = second as f64 + started.elapsed().as_secs_f64();
+            Ok(Sample {
+                at: DateTime::from_timestamp_millis((now * 1000.0) as i64).unwrap(),
+                epoch: "a".into(),
+                counters: [("x".to_owned(), now * 10.0)].into(),
+            })
+        };
+        match observe(cx, &key, take).await.unwrap() {
+            SampleOutcome::Window(window) => Some((window.length, window.per_second("x").round())),
+            SampleOutcome::NewBaseline { .. } => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_baseline_serves_when_it_is_neither_too_young_nor_too_old() {
+        let cx = Context::new().with_window_gap(Duration::from_secs(2));
+        let seconds = Duration::from_secs;
+        assert_eq!(observed_at(&cx, 1000).await, Some((seconds(2), 10.0)), "none stored: two samples");
+        assert_eq!(observed_at(&cx, 1302).await, Some((seconds(300), 10.0)), "the stored one");
+        assert_eq!(observed_at(&cx, 1303).await, Some((seconds(2), 10.0)), "too young: it grows to the gap");
+        assert_eq!(observed_at(&cx, 9000).await, Some((seconds(2), 10.0)), "too old: two samples");
     }
 }

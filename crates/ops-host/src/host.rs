@@ -72,18 +72,27 @@ impl HostTarget {
         BoundHostProbe { host: self.clone(), probe, limits }
     }
 
-    /// Notes that `mount` is being asked; false while an earlier question is open.
-    pub(crate) fn ask(&self, mount: &Path) -> bool {
-        self.silent().insert(mount.to_owned())
-    }
-
-    /// Notes that `mount` has answered.
-    pub(crate) fn answered(&self, mount: &Path) {
-        self.silent().remove(mount);
+    /// Notes that `mount` is being asked, until the question is dropped; `None` while an earlier one is open.
+    pub(crate) fn ask(&self, mount: &Path) -> Option<Question> {
+        let new = self.silent().insert(mount.to_owned());
+        new.then(|| Question { host: self.clone(), mount: mount.to_owned() })
     }
 
     fn silent(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
         self.shared.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An open question to a mount. Dropping it closes it, also where its thread panics or never starts.
+#[derive(Debug)]
+pub(crate) struct Question {
+    host: HostTarget,
+    mount: PathBuf,
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        self.host.silent().remove(&self.mount);
     }
 }
 
@@ -137,5 +146,24 @@ impl HealthProbe for BoundHostProbe {
 
     async fn probe(&self, cx: &Context) -> Result<ProbeReport> {
         self.probe.probe(cx, &self.host, &self.limits).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_closes_the_question() {
+        let host = HostTarget::new("here", HostConfig::default());
+        let mount = Path::new("/data");
+        let question = host.ask(mount).unwrap();
+        assert!(host.ask(mount).is_none());
+        let reader = std::thread::spawn(move || {
+            let _open = question;
+            panic!("the reader meets a bug");
+        });
+        assert!(reader.join().is_err());
+        assert!(host.ask(mount).is_some());
     }
 }

@@ -38,8 +38,8 @@ pub struct HttpConfig {
     /// A PEM file with certificate authorities to trust besides the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_certificate: Option<PathBuf>,
-    /// How many redirects to follow; none by default, so that a redirect to a login page is no success. Headers
-    /// go to the first host only where they name credentials.
+    /// How many redirects to follow; none by default, so that a redirect to a login page is no success. With
+    /// headers configured, only those within the same scheme, host and port: any header may hold a secret.
     #[serde(default)]
     pub redirects: usize,
 }

@@ -30,18 +30,23 @@ pub(crate) fn usage(mount: &Path) -> nix::Result<Usage> {
     let stat = statvfs(mount)?;
     let block = stat.fragment_size();
     Ok(Usage {
-        used: (stat.blocks() - stat.blocks_free()) * block,
-        available: stat.blocks_available() * block,
+        used: used(stat.blocks(), stat.blocks_free(), block),
+        available: stat.blocks_available().saturating_mul(block),
         inodes: stat.files(),
         inodes_free: stat.files_free(),
         read_only: stat.flags().contains(FsFlags::ST_RDONLY),
     })
 }
 
+/// The bytes in use. Some FUSE file systems report more free blocks than blocks, or counts beyond all bounds.
+fn used(blocks: u64, free: u64, block: u64) -> u64 {
+    blocks.saturating_sub(free).saturating_mul(block)
+}
+
 impl Usage {
     /// The share in use, as `df` computes it: of what is used and what may still be.
     pub(crate) fn percent(&self) -> Option<f64> {
-        share(self.used, self.used + self.available)
+        share(self.used, self.used.saturating_add(self.available))
     }
 
     /// The share of inodes in use; `None` where the file system makes them as it goes (btrfs, zfs, vfat).
@@ -191,6 +196,13 @@ gvfsd-fuse /run/user/1000/gvfs fuse.gvfsd-fuse rw 0 0
     fn ro_is_an_option_and_not_a_part_of_one() {
         let read_only: Vec<_> = parse(TABLE).into_iter().filter(|m| m.read_only).map(|m| m.path).collect();
         assert_eq!(read_only, [PathBuf::from("/snap/core/1"), PathBuf::from("/mnt/my data")]);
+    }
+
+    #[test]
+    fn absurd_figures_do_no_harm() {
+        assert_eq!((used(10, 11, 4096), used(u64::MAX, 0, 4096), used(10, 4, 4096)), (0, u64::MAX, 6 * 4096));
+        let huge = Usage { used: u64::MAX, available: 1, inodes: 0, inodes_free: 0, read_only: false };
+        assert_eq!(huge.percent(), Some(100.0));
     }
 
     #[test]

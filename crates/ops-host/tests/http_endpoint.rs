@@ -93,10 +93,10 @@ async fn an_answer_is_judged_as_a_whole() {
 #[tokio::test]
 async fn what_is_about_us_is_unknown() {
     let base = service().await;
-    let closed = probe(HttpConfig::new(format!("{base}/closed"))).await.unwrap_err();
-    assert_eq!(closed.kind(), ErrorKind::PermissionDenied);
-    let stranger = probe(HttpConfig::new(format!("{base}/token"))).await.unwrap_err();
-    assert_eq!(stranger.kind(), ErrorKind::Unauthenticated);
+    for path in ["/closed", "/token"] {
+        let report = probe(HttpConfig::new(format!("{base}{path}"))).await.unwrap();
+        assert_eq!((report.status(), codes(&report)), (Status::Unknown, vec![]), "{path}");
+    }
     let no_file = HttpConfig::new(format!("{base}/healthy")).with_root_certificate("/no/such/ca.pem");
     let error = probe(no_file).await.unwrap_err();
     assert!(
@@ -113,6 +113,40 @@ async fn headers_are_sent() {
     let probe = http_registry()[0];
     let report = target.bind(probe, Limits::defaults(probe.spec())).probe(&Context::new()).await.unwrap();
     assert_eq!(report.status(), Status::Ok);
+}
+
+#[tokio::test]
+async fn headers_do_not_leave_their_origin() {
+    let elsewhere = service().await;
+    let target = format!("{elsewhere}/healthy");
+    let away = get(move || std::future::ready(Redirect::temporary(&target)));
+    let router = Router::new()
+        .route("/away", away)
+        .route("/here", get(|| async { Redirect::temporary("/end") }))
+        .route("/twice", get(|| async { Redirect::temporary("/here") }))
+        .route("/end", get(|| async { "ok" }));
+    let (listener, address) = listen().await;
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let probe = http_registry()[0];
+    for (path, headers, words) in [
+        ("/away", false, None),
+        ("/away", true, Some("where the configured headers do not go")),
+        ("/here", true, None),
+        ("/twice", true, Some("more redirects than configured")),
+    ] {
+        let headers = headers
+            .then(|| ("x-api-key".to_owned(), Secret::from("hunter2".to_owned())))
+            .into_iter()
+            .collect();
+        let config = HttpConfig::new(format!("http://{address}{path}")).with_redirects(1);
+        let target = HttpTarget::new("api", config, headers).unwrap();
+        let outcome = target.bind(probe, Limits::defaults(probe.spec())).probe(&Context::new()).await;
+        match (outcome, words) {
+            (Ok(report), None) => assert_eq!(report.status(), Status::Ok, "{path}"),
+            (Err(error), Some(words)) => assert!(error.to_string().contains(words), "{error}"),
+            (outcome, words) => panic!("{path}: {outcome:?}, not {words:?}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -18,7 +18,8 @@ SELECT current_setting('server_version_num')::int4                       AS vers
        (SELECT json_agg(rolname) FROM pg_roles
          WHERE rolname LIKE 'pg\\_%' AND pg_has_role(current_user, oid, 'USAGE'))::text AS roles,
        pg_is_in_recovery()                                               AS in_recovery,
-       (SELECT system_identifier::text FROM pg_control_system())         AS system_identifier,
+       CASE WHEN current_setting('compute_query_id') = 'off' THEN 'off'
+            ELSE current_setting('pg_stat_statements.track', true) END   AS statements_tracked,
        pg_postmaster_start_time()                                        AS started_at,
        (SELECT json_object_agg(e.extname, json_build_object('version', e.extversion, 'schema', quote_ident(n.nspname)))
           FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace)::text AS extensions";
@@ -55,8 +56,8 @@ pub struct Capabilities {
     pub superuser: bool,
     /// Whether the server is a standby.
     pub in_recovery: bool,
-    /// The cluster's identity, shared by its primary and standbys.
-    pub system_identifier: String,
+    /// What `pg_stat_statements` tracks: `off` without query ids, `None` where its library is not loaded.
+    pub statements_tracked: Option<String>,
     /// When the server was started.
     pub started_at: DateTime<Utc>,
     /// Predefined roles whose rights the current role has.
@@ -77,7 +78,7 @@ impl Capabilities {
             role: row.get("role")?,
             superuser: row.get("superuser")?,
             in_recovery: row.get("in_recovery")?,
-            system_identifier: row.get("system_identifier")?,
+            statements_tracked: row.get("statements_tracked")?,
             started_at: row.get("started_at")?,
             roles: roles.unwrap_or_default(),
             extensions: extensions.unwrap_or_default(),
@@ -121,7 +122,12 @@ impl Capabilities {
                     reason: format!("needs PostgreSQL {}, this is {}", minimum / 10_000, self.version),
                 })
             }
-            _ => None,
+            Requirement::Role(_) | Requirement::Extension(_) | Requirement::ServerVersion(_) => None,
+            // Whatever else there may be, nobody has looked for it here.
+            other => Some(Missing::Unknown {
+                what: format!("ops cannot tell whether role {} has {other:?}", self.role),
+                fix: String::new(),
+            }),
         }
     }
 }

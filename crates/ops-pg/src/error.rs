@@ -27,7 +27,7 @@ fn classify(error: &sqlx::Error) -> (ErrorKind, Retry, String) {
             (kind, SAFE, message)
         }
         sqlx::Error::Tls(error) => (ErrorKind::Tls, Retry::Never, chain(&**error)),
-        sqlx::Error::PoolTimedOut => (ErrorKind::Exhausted, SAFE, "no free connection in the pool".into()),
+        sqlx::Error::PoolTimedOut => (ErrorKind::Busy, SAFE, "no free connection in the pool".into()),
         sqlx::Error::PoolClosed => (ErrorKind::Cancelled, Retry::Never, "the pool is closed".into()),
         sqlx::Error::Configuration(error) => (ErrorKind::InvalidInput, Retry::Never, chain(&**error)),
         // The driver takes the end of the stream in place of the answer for a zero, which no server sends.
@@ -96,7 +96,6 @@ pub(crate) fn of_sqlstate(code: &str) -> (ErrorKind, Retry) {
         _ => match code.get(..2) {
             Some("08") => (ErrorKind::Unreachable, SAFE),
             Some("28") => (ErrorKind::Unauthenticated, Retry::Never),
-            Some("53") => (ErrorKind::Exhausted, SAFE),
             _ => (ErrorKind::Failed, Retry::Never),
         },
     }
@@ -115,7 +114,7 @@ mod tests {
             ("3D000", ErrorKind::NotFound),
             ("42P01", ErrorKind::NotFound),
             ("53300", ErrorKind::Exhausted),
-            ("53100", ErrorKind::Exhausted),
+            ("53100", ErrorKind::Failed),
             ("57P03", ErrorKind::Unreachable),
             ("57P01", ErrorKind::Unreachable),
             ("57014", ErrorKind::Timeout),

@@ -7,8 +7,7 @@ use ops_core::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::PgValueRef;
-use sqlx::{Decode, Postgres, TypeInfo as _, ValueRef as _};
+use serde_json::{Map, Value};
 
 use crate::row::Row;
 use crate::target::PgTarget;
@@ -73,22 +72,28 @@ impl SqlMetric {
         }
     }
 
+    /// One row as an object: any type comes as a number, a text or null. A statement that is not a SELECT cannot
+    /// stand in here, and a thousand rows are enough to know that it is no metric.
+    fn sql(&self) -> String {
+        let sql = self.config.sql.trim_end().trim_end_matches(';');
+        format!("SELECT to_jsonb(m)::text AS row FROM (\n{sql}\n) m LIMIT {}", MAX_ROWS + 1)
+    }
+
     fn measure(&self, row: &Row) -> Result<Option<Measurement>> {
-        let mut value = None;
-        let mut labels = Vec::new();
-        for (column, kind, raw) in row.columns() {
-            if column == "value" {
-                value = Some(raw.map(|raw| number(&raw, &kind)).transpose()?);
-            } else {
-                labels.push((column, raw.map(|raw| text(&raw)).transpose()?.unwrap_or_default()));
-            }
-        }
-        let Some(value) = value else {
-            return Err(self.broken("the statement returns no column named value"));
+        let row: Map<String, Value> = serde_json::from_str(&row.get::<String>("row")?)
+            .map_err(|error| self.broken(&format!("a row is no object: {error}")))?;
+        let value = match row.get("value") {
+            None => return Err(self.broken("the statement returns no column named value")),
+            Some(Value::Null) => return Ok(None),
+            Some(value) => value.as_f64().ok_or_else(|| self.broken("value is not a number"))?,
         };
-        let Some(value) = value else { return Ok(None) };
         let measurement = Measurement::new("value", value, self.config.unit).judged_by(self.threshold());
-        Ok(Some(labels.into_iter().fold(measurement, |m, (key, value)| m.label(key, value))))
+        let labels = row.into_iter().filter(|(column, _)| column != "value");
+        Ok(Some(labels.fold(measurement, |measurement, (column, value)| match value {
+            Value::String(text) => measurement.label(column, text),
+            Value::Null => measurement.label(column, ""),
+            other => measurement.label(column, other.to_string()),
+        })))
     }
 
     fn finding(&self, measurement: &Measurement) -> Option<Finding> {
@@ -116,7 +121,7 @@ impl HealthProbe for SqlMetric {
     }
 
     async fn probe(&self, cx: &Context) -> Result<ProbeReport> {
-        let rows = self.target.read_foreign(cx, &self.config.sql).await?;
+        let rows = self.target.read_foreign(cx, &self.sql()).await?;
         if rows.is_empty() {
             return Ok(ProbeReport::unknown(
                 format!("{}: the statement returned no row", self.config.name),
@@ -124,9 +129,7 @@ impl HealthProbe for SqlMetric {
             ));
         }
         if rows.len() > MAX_ROWS {
-            return Err(
-                self.broken(&format!("the statement returned {} rows, {MAX_ROWS} at most", rows.len()))
-            );
+            return Err(self.broken(&format!("the statement returned more than {MAX_ROWS} rows")));
         }
         let mut report = ProbeReport::new("");
         let mut shown = Vec::new();
@@ -144,35 +147,4 @@ impl HealthProbe for SqlMetric {
         let summary = if shown.is_empty() { "no value".to_owned() } else { shown.join(", ") + &more };
         Ok(report.summary(format!("{}: {summary}", self.config.name)))
     }
-}
-
-fn number(raw: &PgValueRef<'_>, kind: &str) -> Result<f64> {
-    let decoded = match kind {
-        "INT2" => i16::decode(raw.clone()).map(f64::from),
-        "INT4" => i32::decode(raw.clone()).map(f64::from),
-        "INT8" => i64::decode(raw.clone()).map(|value| value as f64),
-        "FLOAT4" => f32::decode(raw.clone()).map(f64::from),
-        "FLOAT8" => f64::decode(raw.clone()),
-        other => Err(format!("value is {other}; cast it to float8").into()),
-    };
-    decoded
-        .map_err(|error| Error::new(ErrorKind::Configuration, "read the metric").because(error.to_string()))
-}
-
-fn text(raw: &PgValueRef<'_>) -> Result<String> {
-    let kind = raw.type_info().name().to_owned();
-    match kind.as_str() {
-        "INT2" | "INT4" | "INT8" => number(raw, &kind).map(|value| format!("{value}")),
-        "BOOL" => {
-            <bool as Decode<'_, Postgres>>::decode(raw.clone()).map(|value| value.to_string()).map_err(label)
-        }
-        "TEXT" | "VARCHAR" | "NAME" | "CHAR" | "UNKNOWN" => {
-            <&str as Decode<'_, Postgres>>::decode(raw.clone()).map(str::to_owned).map_err(label)
-        }
-        other => Err(label(format!("a label is {other}; cast it to text").into())),
-    }
-}
-
-fn label(error: sqlx::error::BoxDynError) -> Error {
-    Error::new(ErrorKind::Configuration, "read the metric").because(error.to_string())
 }

@@ -83,7 +83,9 @@ impl BoundProbe {
         let requires = self.probe.spec().requires;
         if !requires.is_empty() {
             match self.target.capabilities(cx).await?.missing(requires) {
-                Some(Missing::Unknown { what, fix }) => return Ok(ProbeReport::unknown(what, Some(fix))),
+                Some(Missing::Unknown { what, fix }) => {
+                    return Ok(ProbeReport::unknown(what, Some(fix).filter(|fix| !fix.is_empty())));
+                }
                 Some(Missing::NotApplicable { reason }) => return Ok(ProbeReport::not_applicable(reason)),
                 None => {}
             }

@@ -19,6 +19,8 @@ pub(crate) struct Session {
 pub(crate) struct Ready {
     pub(crate) run: RunId,
     pub(crate) address: String,
+    /// The name under which the server knows the connection; empty for a borrowed one.
+    pub(crate) tag: String,
     /// `None` while a borrowed connection is back in its pool.
     pub(crate) link: Option<Link>,
     pub(crate) connected_in: Duration,
@@ -40,24 +42,33 @@ impl Failure {
     }
 }
 
+/// A connection of our own, or one that a pool lends. Dropped, either is closed: a pool must not get back one in
+/// mid-statement or mid-transaction. [`Session::keep`] gives back one that is sound.
 pub(crate) enum Link {
     Own(PgConnection),
-    Borrowed(PoolConnection<Postgres>),
+    Borrowed(Loan),
+}
+
+/// A borrowed connection.
+pub(crate) struct Loan(Option<PoolConnection<Postgres>>);
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        drop(self.0.take().map(PoolConnection::detach));
+    }
 }
 
 impl Link {
+    pub(crate) fn borrowed(connection: PoolConnection<Postgres>) -> Self {
+        Link::Borrowed(Loan(Some(connection)))
+    }
+
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
         match self {
             Link::Own(connection) => connection,
-            Link::Borrowed(connection) => connection,
-        }
-    }
-
-    /// Closes the socket, also of a borrowed connection: its pool must not get back one in mid-statement.
-    pub(crate) fn discard(self) {
-        match self {
-            Link::Own(connection) => drop(connection),
-            Link::Borrowed(connection) => drop(connection.detach()),
+            Link::Borrowed(Loan(connection)) => {
+                connection.as_mut().expect("a loan holds its connection until it ends")
+            }
         }
     }
 }
@@ -72,7 +83,10 @@ impl Session {
     pub(crate) fn keep(&mut self, link: Link, mut ready: Ready) {
         ready.link = match link {
             Link::Own(connection) => Some(Link::Own(connection)),
-            Link::Borrowed(_) => None,
+            Link::Borrowed(mut loan) => {
+                drop(loan.0.take());
+                None
+            }
         };
         self.ready = Some(ready);
     }

@@ -3,8 +3,8 @@
 /// Characters of a statement that are shown.
 const LENGTH: usize = 200;
 
-/// A statement on one line, its string literals masked (they are rows, and sometimes passwords), cut to
-/// 200 characters.
+/// A statement on one line, its string literals masked (they are rows, and sometimes passwords), its comments left
+/// out, cut to 200 characters.
 pub(crate) fn digest(statement: &str) -> String {
     let mut out = String::with_capacity(statement.len().min(LENGTH + 8));
     let mut rest = statement.trim();
@@ -13,37 +13,30 @@ pub(crate) fn digest(statement: &str) -> String {
             out.push('…');
             break;
         }
-        rest = match literal(rest) {
-            Some(end) => {
-                out.push_str("'…'");
-                &rest[end..]
-            }
-            None if c.is_whitespace() => {
-                out.push(' ');
-                rest.trim_start()
-            }
-            None => {
-                out.push(c);
-                &rest[c.len_utf8()..]
-            }
+        let escapes = out.ends_with(['E', 'e']);
+        rest = if let Some(end) = literal(rest, escapes) {
+            out.push_str("'…'");
+            &rest[end..]
+        } else if let Some(end) = comment(rest) {
+            rest[end..].trim_start()
+        } else if let Some(end) = quoted_name(rest) {
+            out.push_str(&rest[..end]);
+            &rest[end..]
+        } else if c.is_whitespace() {
+            out.push(' ');
+            rest.trim_start()
+        } else {
+            out.push(c);
+            &rest[c.len_utf8()..]
         };
     }
     out
 }
 
 /// Where the string literal that `text` begins with ends; one that was cut off ends with the text.
-fn literal(text: &str) -> Option<usize> {
-    if let Some(body) = text.strip_prefix('\'') {
-        let mut from = 0;
-        while let Some(quote) = body[from..].find('\'') {
-            let after = from + quote + 1;
-            let escaped = body[after..].starts_with('\'') || body[..after - 1].ends_with('\\');
-            if !escaped {
-                return Some(after + 1);
-            }
-            from = if body[after..].starts_with('\'') { after + 1 } else { after };
-        }
-        return Some(text.len());
+fn literal(text: &str, escapes: bool) -> Option<usize> {
+    if text.starts_with('\'') {
+        return Some(closing(text, b'\'', escapes));
     }
     let tag_end = text.strip_prefix('$')?.find('$')? + 2;
     let tag = &text[..tag_end];
@@ -53,6 +46,47 @@ fn literal(text: &str) -> Option<usize> {
         return None;
     }
     Some(text[tag_end..].find(tag).map_or(text.len(), |at| tag_end + at + tag_end))
+}
+
+/// Behind the quote that closes the one at the start. A doubled quote is one inside; with `escapes`, so is one
+/// behind a backslash.
+fn closing(text: &str, quote: u8, escapes: bool) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = 1;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' if escapes => at += 2,
+            byte if byte == quote && bytes.get(at + 1) == Some(&quote) => at += 2,
+            byte if byte == quote => return at + 1,
+            _ => at += 1,
+        }
+    }
+    text.len()
+}
+
+fn quoted_name(text: &str) -> Option<usize> {
+    text.starts_with('"').then(|| closing(text, b'"', false))
+}
+
+/// Where the comment that `text` begins with ends. Block comments nest.
+fn comment(text: &str) -> Option<usize> {
+    if text.starts_with("--") {
+        return Some(text.find('\n').unwrap_or(text.len()));
+    }
+    let bytes = text.as_bytes();
+    let (mut depth, mut at) = (0_usize, 0);
+    while at < bytes.len() {
+        match (bytes[at], bytes.get(at + 1)) {
+            (b'/', Some(b'*')) => (depth, at) = (depth + 1, at + 2),
+            (b'*', Some(b'/')) if depth > 0 => (depth, at) = (depth - 1, at + 2),
+            _ if depth == 0 => return None,
+            _ => at += 1,
+        }
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+    (depth > 0).then_some(text.len())
 }
 
 #[cfg(test)]
@@ -70,6 +104,13 @@ mod tests {
             ("DO $x$ secret $x$ LANGUAGE sql", "DO '…' LANGUAGE sql"),
             ("SELECT $1, $2", "SELECT $1, $2"),
             (r"SELECT E'a\'b', c", "SELECT E'…', c"),
+            (r"SELECT E'a\\', 'hunter2'", "SELECT E'…', '…'"),
+            (r"SELECT 1 WHERE p = 'C:\' AND t = 'hunter2'", "SELECT 1 WHERE p = '…' AND t = '…'"),
+            ("/* it's due */ ALTER ROLE app PASSWORD 'hunter2'", "ALTER ROLE app PASSWORD '…'"),
+            ("/* a /* b' */ c */ SELECT 'x' -- it's\n, 'y'", "SELECT '…' , '…'"),
+            ("SELECT \"o'clock\" FROM t WHERE mail = 'a@b.c'", "SELECT \"o'clock\" FROM t WHERE mail = '…'"),
+            ("SELECT 8 / 2 - -1 * 3", "SELECT 8 / 2 - -1 * 3"),
+            ("SELECT 'ü' || \"ü", "SELECT '…' || \"ü"),
         ] {
             assert_eq!(digest(statement), expected);
         }

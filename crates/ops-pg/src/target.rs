@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ops_core::redact::ExposeSecret;
-use ops_core::{Context, Error, ErrorKind, Result, Secret};
+use ops_core::{Context, Error, ErrorKind, Result, Retry, Secret};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::capabilities::{self, Capabilities};
@@ -18,9 +18,10 @@ use crate::error::translate;
 use crate::row::Row;
 use crate::session::{Link, Ready, Session};
 
-/// Opens every read: nothing is written, and nothing is waited for long. Constant text, so that
+/// Opens every read: nothing is written, and nothing is waited for long. The server's time-out comes before a
+/// probe's own (5 s), so that a slow statement is known from a frozen server. Constant text, so that
 /// `pg_stat_statements` keeps one entry for it.
-const OPEN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = 5000; SET LOCAL lock_timeout = 100";
+const OPEN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = 4500; SET LOCAL lock_timeout = 100";
 
 /// Before ops's own statements: nothing of the user's `search_path` is called by accident (CVE-2018-1058), and no
 /// time goes into compiling catalogue queries.
@@ -178,23 +179,24 @@ impl PgTarget {
     }
 
     async fn greeting(&self, cx: &Context) -> Result<(Arc<Capabilities>, Duration)> {
-        let mut session = cx.waiting(self.inner.session.lock()).await;
+        let mut session = self.session(cx).await?;
         let (link, ready) = self.open(cx, &mut session).await?;
         let greeting = (Arc::clone(&ready.capabilities), ready.connected_in);
         session.keep(link, ready);
         Ok(greeting)
     }
 
-    /// Runs one or more of ops's own `SELECT`s in one short read-only transaction and one round trip: 5 s for
-    /// the statement, 100 ms for any lock, nothing but `pg_catalog` in the search path. The text must be ops's
+    /// Runs one or more of ops's own `SELECT`s in one short read-only transaction and one round trip: 4.5 s
+    /// for the statement, 100 ms for any lock, nothing but `pg_catalog` in the search path. The text must be ops's
     /// own: it is sent by the simple protocol, which takes several statements.
     ///
-    /// Out of time or cancelled, the server's work is cancelled from a second connection, and this one dropped.
+    /// Out of time or cancelled, the server's work is cancelled from a second connection, and this one closed; of a
+    /// pool's connection, which has no name of ours, the server's own time-out ends the work.
     ///
     /// # Errors
     /// What the server or the network says, by the table in this crate's `error` module.
     pub async fn read(&self, cx: &Context, sql: &str) -> Result<Vec<Row>> {
-        let mut session = cx.waiting(self.inner.session.lock()).await;
+        let mut session = self.session(cx).await?;
         let (mut link, ready) = self.open(cx, &mut session).await?;
         let outcome = self.send(cx, link.connection(), format!("{OPEN};{OWN};{sql};COMMIT")).await;
         self.settle(cx, &mut session, link, ready, outcome).await
@@ -207,10 +209,14 @@ impl PgTarget {
     /// # Errors
     /// Those of [`PgTarget::read`]; a statement that writes fails with `Refused`.
     pub async fn read_foreign(&self, cx: &Context, sql: &str) -> Result<Vec<Row>> {
-        let mut session = cx.waiting(self.inner.session.lock()).await;
+        let mut session = self.session(cx).await?;
         let (mut link, ready) = self.open(cx, &mut session).await?;
         let outcome = self.foreign(cx, link.connection(), sql).await;
         self.settle(cx, &mut session, link, ready, outcome).await
+    }
+
+    async fn session(&self, cx: &Context) -> Result<MutexGuard<'_, Session>> {
+        cx.run("wait for the connection", async { Ok(cx.waiting(self.inner.session.lock()).await) }).await
     }
 
     async fn foreign(&self, cx: &Context, connection: &mut PgConnection, sql: &str) -> Result<Vec<Row>> {
@@ -250,19 +256,21 @@ impl PgTarget {
         match &outcome {
             Ok(_) => session.keep(link, ready),
             Err(error) if gave_up(error) => {
-                link.discard();
-                self.cancel_leftovers().await;
-                session.fail(cx.run_id(), &self.inner.address, error);
+                drop(link);
+                // A server that answers the cancel request is not frozen: only this statement was slow.
+                if !self.cancel_leftovers(&ready.tag).await {
+                    session.fail(cx.run_id(), &self.inner.address, error);
+                }
             }
             Err(error) if error.kind() == ErrorKind::Unreachable => {
-                link.discard();
                 session.fail(cx.run_id(), &self.inner.address, error);
             }
             // The server refused the statement: end its transaction, and keep the connection if that works.
-            Err(_) => match self.send(cx, link.connection(), "ROLLBACK".to_owned()).await {
-                Ok(_) => session.keep(link, ready),
-                Err(_) => link.discard(),
-            },
+            Err(_) => {
+                if self.send(cx, link.connection(), "ROLLBACK".to_owned()).await.is_ok() {
+                    session.keep(link, ready);
+                }
+            }
         }
         outcome
     }
@@ -290,12 +298,22 @@ impl PgTarget {
         let started = Instant::now();
         let mut link = self.connect(cx).await?;
         let connected_in = started.elapsed();
-        let rows =
-            self.send(cx, link.connection(), format!("{OPEN};{OWN};{};COMMIT", capabilities::SQL)).await?;
+        let tag = match &self.inner.source {
+            Source::Options { tag, .. } => tag.clone(),
+            Source::Pool(_) => String::new(),
+        };
+        let batch = format!("{OPEN};{OWN};{};COMMIT", capabilities::SQL);
+        let sent = self.send(cx, link.connection(), batch).await;
+        if sent.as_ref().is_err_and(gave_up) {
+            drop(link);
+            self.cancel_leftovers(&tag).await;
+            return Err(sent.err().unwrap_or_else(|| Error::new(ErrorKind::Bug, "connect")));
+        }
+        let rows = sent?;
         let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Bug, "read the capabilities"))?;
         let capabilities = Arc::new(Capabilities::read(row)?);
         let address = self.inner.address.clone();
-        Ok((link, Ready { run: cx.run_id(), address, link: None, connected_in, capabilities }))
+        Ok((link, Ready { run: cx.run_id(), address, tag, link: None, connected_in, capabilities }))
     }
 
     async fn connect(&self, cx: &Context) -> Result<Link> {
@@ -303,21 +321,22 @@ impl PgTarget {
         let connect = async {
             match &self.inner.source {
                 Source::Options { options, .. } => options.connect().await.map(Link::Own),
-                Source::Pool(pool) => pool.acquire().await.map(Link::Borrowed),
+                Source::Pool(pool) => pool.acquire().await.map(Link::borrowed),
             }
             .map_err(|error| self.error("connect", error))
         };
-        let link = cx.run("connect", connect).await.map_err(|error| self.located(error));
+        let link = cx.run("connect", connect).await.map_err(|error| self.not_lent(self.located(error)));
         cx.cost().round_trip(started.elapsed());
         link
     }
 
     /// Cancels what our dropped connection left running: dropping a future does not stop the backend.
-    async fn cancel_leftovers(&self) {
+    /// Says whether the server answered.
+    async fn cancel_leftovers(&self, tag: &str) -> bool {
         const CANCEL: &str = "SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_activity \
                               WHERE application_name = $1 AND usename = current_user \
                               AND pid <> pg_catalog.pg_backend_pid() AND state = 'active'";
-        let Source::Options { options, tag } = &self.inner.source else { return };
+        let Source::Options { options, .. } = &self.inner.source else { return false };
         let options = options.as_ref().clone().application_name("ops:cancel");
         let cancel = async {
             let mut connection = options.connect().await?;
@@ -325,12 +344,29 @@ impl PgTarget {
             connection.close().await
         };
         match tokio::time::timeout(CANCEL_TIME, cancel).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => true,
             Ok(Err(error)) => {
                 let error = self.error("cancel a statement", error);
                 tracing::warn!(target = %self.inner.name, "{}", error.report());
+                false
             }
-            Err(_) => tracing::warn!(target = %self.inner.name, "no answer to a cancel request"),
+            Err(_) => {
+                tracing::warn!(target = %self.inner.name, "no answer to a cancel request");
+                false
+            }
+        }
+    }
+
+    /// A pool that has nothing to lend says nothing about the server.
+    fn not_lent(&self, error: Error) -> Error {
+        match (&self.inner.source, error.kind()) {
+            (Source::Pool(_), ErrorKind::Timeout | ErrorKind::Busy) => {
+                Error::new(ErrorKind::Busy, "borrow a connection")
+                    .on(self.label())
+                    .because("the service's own pool had none free in time")
+                    .retry(Retry::Safe { after: None })
+            }
+            _ => error,
         }
     }
 
@@ -349,12 +385,12 @@ impl PgTarget {
 
 /// Whether the error is our own giving up, after which the server may still be at work.
 fn gave_up(error: &Error) -> bool {
-    error.retry_class() == ops_core::Retry::Indeterminate
+    error.retry_class() == Retry::Indeterminate
 }
 
 fn parse_url(name: &str, url: &Secret) -> Result<PgConnectOptions> {
     let invalid = |why: &str| {
-        Error::new(ErrorKind::InvalidInput, "read the URL of").on(name).because(why).with_fix(
+        Error::new(ErrorKind::InvalidInput, "read the URL").on(name).because(why).with_fix(
             "postgres://USER@HOST:PORT/DATABASE, or postgres:///DATABASE?host=/socket/directory; \
              a password with special characters must be percent-encoded",
         )
@@ -363,8 +399,46 @@ fn parse_url(name: &str, url: &Secret) -> Result<PgConnectOptions> {
     if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
         return Err(invalid("it does not start with postgres:// or postgresql://"));
     }
+    if let Some(key) = unknown_parameter(text) {
+        return Err(invalid(&format!("it has a parameter that PostgreSQL's clients do not know: {key:?}")));
+    }
     // The driver's own message can quote parts of the URL, and so of the password.
-    PgConnectOptions::from_str(text).map_err(|_| invalid("it is not a valid PostgreSQL URL"))
+    let options =
+        PgConnectOptions::from_str(text).map_err(|_| invalid("it is not a valid PostgreSQL URL"))?;
+    match options.get_host().contains(',') {
+        true => Err(invalid("it names several hosts; give each a target of its own")),
+        false => Ok(options),
+    }
+}
+
+/// The name of a parameter that the driver would pass over, with its value logged: a typo such as `sslmod` would
+/// mean less than was asked for, and the value may be a secret.
+fn unknown_parameter(url: &str) -> Option<&str> {
+    const KNOWN: &[&str] = &[
+        "sslmode",
+        "ssl-mode",
+        "sslrootcert",
+        "ssl-root-cert",
+        "ssl-ca",
+        "sslcert",
+        "ssl-cert",
+        "sslkey",
+        "ssl-key",
+        "statement-cache-capacity",
+        "host",
+        "hostaddr",
+        "port",
+        "dbname",
+        "user",
+        "password",
+        "application_name",
+        "options",
+    ];
+    let (_, query) = url.split_once('?')?;
+    let keys = query.split('#').next()?.split('&').map(|pair| pair.split('=').next().unwrap_or(pair));
+    let mut unknown =
+        keys.filter(|key| !key.is_empty() && !KNOWN.contains(key) && !key.starts_with("options["));
+    unknown.next()
 }
 
 fn address_of(options: &PgConnectOptions) -> String {
@@ -381,7 +455,14 @@ mod tests {
 
     #[test]
     fn a_wrong_url_is_told_without_repeating_it() {
-        for text in ["mysql://u:hunter2@h/d", "postgres://u:hunter2@h:notaport/d", "hunter2", ""] {
+        for text in [
+            "mysql://u:hunter2@h/d",
+            "postgres://u:hunter2@h:notaport/d",
+            "hunter2",
+            "",
+            "postgres://u@a,b/d?",
+            "postgres://u@h/d?sslmod=require&password=hunter2",
+        ] {
             let url = Secret::from(text.to_owned());
             let error = PgTarget::connect_lazily("main", &url, PgConfig::default()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");

@@ -2,8 +2,12 @@
 
 #[path = "postgres/blocking.rs"]
 mod blocking;
+#[path = "postgres/conformance.rs"]
+mod conformance;
 #[path = "postgres/harm.rs"]
 mod harm;
+#[path = "postgres/judgement.rs"]
+mod judgement;
 #[path = "postgres/metric.rs"]
 mod metric;
 #[path = "postgres/plants.rs"]

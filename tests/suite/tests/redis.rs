@@ -1,5 +1,7 @@
 //! Every Redis probe on real servers: finds its plant, keeps quiet without it, never says ok unseen.
 
+#[path = "redis/conformance.rs"]
+mod conformance;
 #[path = "redis/explains.rs"]
 mod explains;
 #[path = "redis/full.rs"]

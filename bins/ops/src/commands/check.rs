@@ -6,7 +6,7 @@ use ops_core::{Context, Error, ErrorKind, HealthReport, ProbeSetOptions, Secret,
 use ops_runbook::config::Config;
 use ops_runbook::system::{Selection, System};
 
-use super::{Failure, block_on, read_config};
+use super::{Failure, block_on, config_path, read_config};
 use crate::cli::{CheckArgs, Global, Output};
 use crate::{output, signals};
 
@@ -14,13 +14,17 @@ use crate::{output, signals};
 /// would be no status at all.
 pub(super) fn run(global: &Global, args: &CheckArgs) -> ExitCode {
     match check(global, args) {
-        Ok(report) => {
-            output::print(&output::render(&report, global));
-            ExitCode::from(exit::of_status(report.status))
-        }
+        Ok(report) => match output::print(&output::render(&report, global)) {
+            Ok(()) => ExitCode::from(exit::of_status(report.status)),
+            Err(error) => {
+                output::complain(&error);
+                ExitCode::from(exit::UNKNOWN)
+            }
+        },
         Err(failure) => {
             if global.output == Output::Nagios {
-                output::print("OPS UNKNOWN: the check could not be made, see stderr");
+                // Whether or not this can be written, the exit code says the same.
+                let _ = output::print("OPS UNKNOWN: the check could not be made, see stderr");
             }
             failure.print();
             ExitCode::from(if global.output == Output::Nagios { exit::UNKNOWN } else { failure.check_code() })
@@ -40,7 +44,8 @@ impl Failure {
 
 fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
     let mut options = ProbeSetOptions::default();
-    let system = match (&args.postgres, &args.redis) {
+    let urls = urls(global, args);
+    let system = match &urls {
         (None, None) => {
             let config = read_config(global)?;
             options = options
@@ -48,10 +53,7 @@ fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
                 .with_probe_deadline(config.check.probe_timeout);
             system_of(&config, args)?
         }
-        (postgres, redis) => {
-            let secret = |url: &Option<String>| url.clone().map(Secret::from);
-            System::of_urls(secret(postgres).as_ref(), secret(redis).as_ref())?
-        }
+        (postgres, redis) => System::of_urls(postgres.as_ref(), redis.as_ref())?,
     };
     if let Some(timeout) = args.timeout {
         options = options.with_run_deadline(timeout).with_probe_deadline(options.probe_deadline.min(timeout));
@@ -68,6 +70,18 @@ fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
             false => Ok(report),
         }
     })?
+}
+
+/// The URLs to check without a configuration: those typed; those in the environment only where there is no
+/// configuration either. An exported URL must not stand in for a file that was asked for.
+fn urls(global: &Global, args: &CheckArgs) -> (Option<Secret>, Option<Secret>) {
+    let typed = |url: &Option<String>| url.clone().map(Secret::from);
+    let given = (typed(&args.postgres), typed(&args.redis));
+    if given.0.is_some() || given.1.is_some() || global.config.is_some() || config_path(global).exists() {
+        return given;
+    }
+    let exported = |name| std::env::var(name).ok().filter(|url| !url.is_empty()).map(Secret::from);
+    (exported("OPS_POSTGRES_URL"), exported("OPS_REDIS_URL"))
 }
 
 fn system_of(config: &Config, args: &CheckArgs) -> Result<System, Failure> {

@@ -1,6 +1,6 @@
 //! `ops config check|show|schema`.
 
-use ops_runbook::config;
+use ops_runbook::config::{self, Config, Override};
 
 use super::{Failure, config_path, read_config};
 use crate::cli::{ConfigCommand, Global};
@@ -16,10 +16,18 @@ pub(super) fn run(global: &Global, command: &ConfigCommand) -> Result<u8, Failur
                 "{}: {targets} targets, {} metrics, no mistakes",
                 path.display(),
                 config.metrics.len()
-            ));
+            ))?;
         }
-        ConfigCommand::Show => output::print(&read_config(global)?.show(&[])),
-        ConfigCommand::Schema => output::print(&format!("{:#}", config::schema())),
+        ConfigCommand::Show => output::print(&effective(read_config(global)?))?,
+        ConfigCommand::Schema => output::print(&format!("{:#}", config::schema()))?,
     }
     Ok(0)
+}
+
+/// The file's values, but for what the environment sets over them.
+fn effective(mut config: Config) -> String {
+    let timeout = std::env::var("OPS_TIMEOUT").ok().and_then(|text| config::parse_duration(&text));
+    let Some(timeout) = timeout else { return config.show(&[]) };
+    config.check.timeout = timeout;
+    config.show(&[Override::new("check.timeout", "OPS_TIMEOUT")])
 }

@@ -12,7 +12,7 @@ use crate::{output, signals};
 
 pub(super) fn run(global: &Global, args: &DemoArgs) -> Result<u8, Failure> {
     if args.list {
-        output::print(&stories(demo::plants()));
+        output::print(&stories(demo::plants()))?;
         return Ok(0);
     }
     block_on(async {
@@ -56,7 +56,7 @@ async fn tour(cx: &Context, demo: &Demo, global: &Global, keep: bool) -> Result<
         return Err(Error::new(ErrorKind::Cancelled, "finish the demo").because("interrupted").into());
     }
     let rendered = output::render(&report, global);
-    output::print(&if global.output == Output::Human { guide(demo, &rendered, &report) } else { rendered });
+    output::print(&if global.output == Output::Human { guide(demo, &rendered, &report) } else { rendered })?;
     if keep {
         output::say(&invitation(demo, &config)?);
         cx.cancelled().await;

@@ -21,7 +21,7 @@ pub(super) fn run(global: &Global, args: &ExplainArgs) -> Result<u8, Failure> {
         (_, None) => index(&specs),
         (_, Some(_)) => specs.iter().map(|spec| page(spec)).collect(),
     };
-    output::print(&text);
+    output::print(&text)?;
     Ok(0)
 }
 

@@ -14,7 +14,7 @@ use crate::surroundings::Real;
 pub(super) fn run(args: &InitArgs) -> Result<u8, Failure> {
     let text = config::init(&Real);
     if args.file.as_os_str() == "-" {
-        output::print(&text);
+        output::print(&text)?;
         return Ok(0);
     }
     let mut options = OpenOptions::new();

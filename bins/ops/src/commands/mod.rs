@@ -92,7 +92,11 @@ fn read_config(global: &Global) -> Result<Config, Failure> {
             .on(path.display().to_string())
             .because(error.to_string()),
     })?;
-    Ok(Config::read(&text, &path, &Real)?)
+    let config = Config::read(&text, &path, &Real)?;
+    for remark in &config.remarks {
+        output::say(&format!("{}:{remark}", path.display()));
+    }
+    Ok(config)
 }
 
 /// Runs a future on a runtime of its own. One thread suffices: a check waits, it does not compute.

@@ -18,8 +18,9 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         why: "A full Redis that may not evict refuses every write with OOM; one without a limit grows until the \
               kernel kills it. A full cache that evicts any key is doing its work.",
         measures: "What counts towards maxmemory (used_memory less mem_not_counted_for_evict) as a share of it, \
-                   judged under noeviction and the volatile policies, and only shown under the allkeys policies, \
-                   which make room by themselves. With maxmemory 0 there is no such share: then the larger of \
+                   judged under noeviction, and only shown under the allkeys policies, which make room by \
+                   themselves. The volatile policies hover near 100 % while a key with a TTL is left: a warning at \
+                   most until none is. So is a replica's share: it leaves maxmemory to its primary by default. With maxmemory 0 there is no such share: then the larger of \
                    used_memory and used_memory_rss is set against total_system_memory, as used_of_system. That is \
                    the machine's memory, not a container's limit, and other processes need some of it.",
         queries: &[("INFO", "used_memory, maxmemory, maxmemory_policy, total_system_memory")],
@@ -91,8 +92,14 @@ fn limited(info: &Info, used: f64, limit: f64, limits: &Limits) -> Result<ProbeR
     let share = counted / limit * 100.0;
     let policy: String = info.need("maxmemory_policy")?;
     let evicts_any = policy.starts_with("allkeys-");
+    let room = Room::of(info, &policy);
+    let mut threshold = limits.get("used");
+    if !matches!(room, Room::None) {
+        threshold.warning = threshold.warning.or(threshold.critical);
+        threshold.critical = None;
+    }
     let measured = Measurement::new("used", share, Unit::Percent);
-    let measured = if evicts_any { measured } else { measured.judged_by(limits.get("used")) };
+    let measured = if evicts_any { measured } else { measured.judged_by(threshold) };
     let sizes = format!("{} of {}", Unit::Bytes.format(counted), Unit::Bytes.format(limit));
     let report = ProbeReport::new(format!("{} used ({sizes}, {policy})", measured.format()))
         .measure(measured.clone())
@@ -100,33 +107,82 @@ fn limited(info: &Info, used: f64, limit: f64, limits: &Limits) -> Result<ProbeR
     if evicts_any {
         return Ok(report);
     }
-    let evidence = json!({"used": counted as u64, "maxmemory": limit as u64, "policy": policy});
-    let finding = if share >= 100.0 {
+    let evidence = json!({"used": counted as u64, "maxmemory": limit as u64, "policy": policy, "keys_with_ttl": room.expiring()});
+    let (code, severity, message) = if share >= 100.0 && matches!(room, Room::None) {
         let why = match policy.as_str() {
             "noeviction" => "noeviction keeps every key",
             _ => "no key with a TTL is left to evict",
         };
         let message = format!("memory is full ({sizes}) and {why}: writes fail now");
-        Some(Finding::critical("redis.memory.full", message))
+        ("redis.memory.full", Some(Severity::Critical), message)
     } else {
-        Severity::of(measured.status()).map(|severity| {
-            let then = match policy.as_str() {
-                "noeviction" => "writes fail",
-                _ => "writes fail once no key with a TTL is left",
-            };
-            let message = format!("{} of maxmemory is used ({sizes}); at 100 % {then}", measured.format());
-            Finding::new(severity, "redis.memory.high", message)
-        })
+        let then = match (room, policy.as_str()) {
+            (Room::Replica, _) => {
+                "a replica leaves maxmemory to its primary (replica-ignore-maxmemory, by default)"
+            }
+            (Room::None, "noeviction") => "at 100 % writes fail",
+            (Room::None, _) => "at 100 % writes fail: no key with a TTL is left",
+            (Room::Expiring(_) | Room::Hidden, _) => "at 100 % writes fail once no key with a TTL is left",
+        };
+        let message = format!("{} of maxmemory is used ({sizes}); {then}", measured.format());
+        ("redis.memory.high", Severity::of(measured.status()), message)
     };
-    let finding =
-        finding.map(|finding| finding.object("maxmemory").evidence(evidence).remedy(make_room(limit)));
-    Ok(report.findings(finding))
+    let Some(severity) = severity else { return Ok(report) };
+    let remedy = match room {
+        Room::Replica => Remedy::advice(
+            "Look at its primary. Promoted, this server applies its own maxmemory: give it as much as the primary.",
+        ),
+        _ => make_room(limit),
+    };
+    let finding = Finding::new(severity, code, message).object("maxmemory").evidence(evidence).remedy(remedy);
+    let report = report.finding(finding);
+    Ok(match room {
+        Room::Hidden => report.unseen("whether a key with a TTL is left: INFO has no # Keyspace", None),
+        _ => report,
+    })
+}
+
+/// What lets a server that may not evict any key stand near its limit.
+#[derive(Clone, Copy, Debug)]
+enum Room {
+    /// Nothing: it refuses writes there.
+    None,
+    /// A replica deletes what its primary deletes, and by default looks at no limit of its own.
+    Replica,
+    /// So many keys with a TTL, which the policy may evict.
+    Expiring(u64),
+    /// Keys with a TTL, if there are any.
+    Hidden,
+}
+
+impl Room {
+    fn of(info: &Info, policy: &str) -> Self {
+        if info.text("role") == Some("slave") {
+            return Room::Replica;
+        }
+        if !policy.starts_with("volatile-") {
+            return Room::None;
+        }
+        match info.databases().map(|databases| databases.iter().map(|database| database.expires).sum()) {
+            Ok(0) => Room::None,
+            Ok(expires) => Room::Expiring(expires),
+            Err(_) => Room::Hidden,
+        }
+    }
+
+    fn expiring(self) -> Option<u64> {
+        match self {
+            Room::Expiring(keys) => Some(keys),
+            Room::None | Room::Replica | Room::Hidden => None,
+        }
+    }
 }
 
 fn make_room(limit: f64) -> Remedy {
-    Remedy::statement("CONFIG SET maxmemory-policy allkeys-lru").because(format!(
-        "Right for a cache only: it may then drop any key. For a store, raise maxmemory ({} now) within the \
-         machine's memory, or delete keys.",
+    // No command to copy: the one for a cache drops keys at once, and would empty a store.
+    Remedy::advice(format!(
+        "A store: raise maxmemory ({} now) within the machine's memory, or delete keys. A cache, and a cache only: \
+         maxmemory-policy allkeys-lru, under which it drops whatever was not used lately.",
         Unit::Bytes.format(limit)
     ))
 }
@@ -195,8 +251,10 @@ mod tests {
         for (share, policy, status, code) in [
             (79.0, "noeviction", Status::Ok, None),
             (80.0, "noeviction", Status::Warning, Some("redis.memory.high")),
-            (90.0, "volatile-lru", Status::Critical, Some("redis.memory.high")),
-            (100.0, "volatile-ttl", Status::Critical, Some("redis.memory.full")),
+            (90.0, "noeviction", Status::Critical, Some("redis.memory.high")),
+            (79.0, "volatile-lru", Status::Ok, None),
+            (90.0, "volatile-lru", Status::Warning, Some("redis.memory.high")),
+            (100.0, "volatile-ttl", Status::Warning, Some("redis.memory.high")),
             (100.0, "allkeys-lfu", Status::Ok, None),
             (104.0, "allkeys-random", Status::Ok, None),
         ] {
@@ -207,6 +265,28 @@ mod tests {
                 "{share} {policy}"
             );
         }
+    }
+
+    #[test]
+    fn volatile_policies_are_full_once_no_key_has_a_ttl() {
+        let volatile = with(NOEVICTION_FULL, "maxmemory_policy", "volatile-lru");
+        let hidden = without(&without(&volatile.replace("# Keyspace", ""), "db0"), "db3");
+        for (reply, status, code) in [
+            (volatile.clone(), Status::Warning, "redis.memory.high"),
+            (with(&volatile, "db0", "keys=6,expires=0,avg_ttl=0"), Status::Critical, "redis.memory.full"),
+            (without(&volatile, "db0"), Status::Critical, "redis.memory.full"),
+            (hidden, Status::Warning, "redis.memory.high"),
+        ] {
+            let report = report(&reply);
+            assert_eq!((report.status(), codes(&report)), (status, vec![code]));
+        }
+    }
+
+    #[test]
+    fn a_replica_leaves_the_limit_to_its_primary() {
+        let report = report(&with(NOEVICTION_FULL, "role", "slave"));
+        assert_eq!((report.status(), codes(&report)), (Status::Warning, vec!["redis.memory.high"]));
+        assert!(report.found()[0].message.contains("leaves maxmemory to its primary"));
     }
 
     #[test]

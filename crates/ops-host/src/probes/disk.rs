@@ -139,14 +139,12 @@ type Answer = Option<oneshot::Receiver<nix::Result<Usage>>>;
 /// on the runtime's blocking pool: the runtime would wait for a silent mount when it shuts down.
 fn ask(host: &HostTarget, mount: &Path) -> Answer {
     let path = mount.to_owned();
-    if !host.ask(&path) {
-        return None;
-    }
+    let question = host.ask(&path)?;
     let (answer, receiver) = oneshot::channel();
-    let host = host.clone();
-    std::thread::spawn(move || {
+    // Without a thread the question closes, and the receiver says that nobody answers.
+    let _ = std::thread::Builder::new().spawn(move || {
         let usage = mounts::usage(&path);
-        host.answered(&path);
+        drop(question);
         // The probe may have given up meanwhile.
         let _ = answer.send(usage);
     });
@@ -305,9 +303,10 @@ mod tests {
         assert_eq!((error.kind(), error.target()), (ErrorKind::Timeout, Some("/srv/nas")));
         drop(open);
         let host = HostTarget::new("here", HostConfig::default());
-        assert!(host.ask(Path::new("/srv/nas")));
+        let question = host.ask(Path::new("/srv/nas"));
+        assert!(question.is_some());
         assert!(ask(&host, Path::new("/srv/nas")).is_none(), "a second thread would wait beside the first");
-        host.answered(Path::new("/srv/nas"));
-        assert!(host.ask(Path::new("/srv/nas")));
+        drop(question);
+        assert!(host.ask(Path::new("/srv/nas")).is_some());
     }
 }

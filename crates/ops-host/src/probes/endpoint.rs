@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::http_error::{self, Expired};
+use super::http_error::{self, Expired, OtherOrigin};
 use crate::http::{HttpConfig, HttpProbe, HttpTarget};
 
 /// A health answer is short; one that is not is read no further.
@@ -93,12 +93,12 @@ impl HttpProbe for Endpoint {
     }
 
     async fn probe(&self, cx: &Context, endpoint: &HttpTarget, limits: &Limits) -> Result<ProbeReport> {
-        let client = client(endpoint.config(), endpoint.url().scheme()).await?;
+        let client = client(endpoint).await?;
         let started = Instant::now();
         let outcome = cx.run("read the answer", get(&client, endpoint)).await;
         cx.cost().round_trip(started.elapsed());
         match outcome {
-            Ok(answer) => judge(&answer, endpoint, cx.now(), limits),
+            Ok(answer) => Ok(judge(&answer, endpoint, cx.now(), limits)),
             Err(error) => judge_error(error.on(endpoint.display())),
         }
     }
@@ -106,12 +106,12 @@ impl HttpProbe for Endpoint {
 
 /// A client for one request: a connection kept open would prove nothing about making one, and authorities that
 /// were renewed are read anew.
-async fn client(config: &HttpConfig, scheme: &str) -> Result<Client> {
+async fn client(endpoint: &HttpTarget) -> Result<Client> {
+    let (config, scheme) = (endpoint.config(), endpoint.url().scheme());
     let failed = |why: String| Error::new(ErrorKind::Configuration, "prepare the request").because(why);
-    let policy = if config.redirects == 0 { Policy::none() } else { Policy::limited(config.redirects) };
     let mut builder = Client::builder()
         .no_proxy()
-        .redirect(policy)
+        .redirect(redirects(config.redirects, !endpoint.headers().is_empty()))
         .tls_info(true)
         .user_agent(concat!("ops/", env!("CARGO_PKG_VERSION")));
     if let Some(path) = &config.root_certificate {
@@ -133,6 +133,25 @@ async fn client(config: &HttpConfig, scheme: &str) -> Result<Client> {
     builder
         .build()
         .map_err(|error| failed(error.source().map_or_else(|| error.to_string(), ToString::to_string)))
+}
+
+/// Follows up to `most` redirects. The client drops `Authorization` and `Cookie` where the host changes, and no
+/// other header; a configured one may hold a secret under any name, so that none leaves its origin.
+fn redirects(most: usize, headers: bool) -> Policy {
+    match (most, headers) {
+        (0, _) => Policy::none(),
+        (most, false) => Policy::limited(most),
+        (most, true) => Policy::custom(move |attempt| {
+            let leaves =
+                attempt.previous().last().is_some_and(|from| from.origin() != attempt.url().origin());
+            if leaves {
+                let to = attempt.url().origin().ascii_serialization();
+                attempt.error(OtherOrigin(to))
+            } else {
+                Policy::limited(most).redirect(attempt)
+            }
+        }),
+    }
 }
 
 async fn get(client: &Client, endpoint: &HttpTarget) -> Result<Answer> {
@@ -190,7 +209,7 @@ fn judge_error(error: Error) -> Result<ProbeReport> {
     Ok(ProbeReport::new(message).finding(finding))
 }
 
-fn judge(answer: &Answer, endpoint: &HttpTarget, now: DateTime<Utc>, limits: &Limits) -> Result<ProbeReport> {
+fn judge(answer: &Answer, endpoint: &HttpTarget, now: DateTime<Utc>, limits: &Limits) -> ProbeReport {
     let address = endpoint.display();
     let latency =
         Measurement::new("latency", answer.latency_ms, Unit::Milliseconds).judged_by(limits.get("latency"));
@@ -211,7 +230,7 @@ fn judge(answer: &Answer, endpoint: &HttpTarget, now: DateTime<Utc>, limits: &Li
     if answer.status != expected.status {
         return judge_status(report, answer.status, expected.status, &address);
     }
-    Ok(judge_body(report, answer, expected, &address))
+    judge_body(report, answer, expected, &address)
 }
 
 fn judge_certificate(
@@ -234,15 +253,19 @@ fn judge_certificate(
     report.measure(left).findings(finding)
 }
 
-/// Another status than expected: trouble of the service, unless it is about who asks.
-fn judge_status(report: ProbeReport, status: u16, expected: u16, address: &str) -> Result<ProbeReport> {
+/// Another status than expected: trouble of the service, unless it is about who asks. Then the service stays
+/// unseen, and what the connection told (its time, its certificate) still counts.
+fn judge_status(report: ProbeReport, status: u16, expected: u16, address: &str) -> ProbeReport {
     let message = format!("it answers {status}, not {expected}");
-    let about_us = |kind| Err(Error::new(kind, "get a healthy answer").on(address).because(message.clone()));
-    match status {
-        401 | 407 => return about_us(ErrorKind::Unauthenticated),
-        403 => return about_us(ErrorKind::PermissionDenied),
-        429 => return about_us(ErrorKind::Busy),
-        _ => {}
+    let about_us = match status {
+        401 | 407 => Some("it does not know who asks"),
+        403 => Some("this check may not ask"),
+        429 => Some("this check asks too often"),
+        _ => None,
+    };
+    if let Some(why) = about_us {
+        let what = format!("whether {address} is healthy: {message}; {why}");
+        return report.summary(message).unseen(what, None);
     }
     let (code, advice) = match status {
         500.. => ("http.endpoint.server_error", "The log of the service tells what failed."),
@@ -256,7 +279,7 @@ fn judge_status(report: ProbeReport, status: u16, expected: u16, address: &str) 
         .object(address)
         .evidence(json!({"status": status, "expected": expected}))
         .remedy(Remedy::advice(advice));
-    Ok(report.summary(message).finding(finding))
+    report.summary(message).finding(finding)
 }
 
 fn judge_body(report: ProbeReport, answer: &Answer, expected: &HttpConfig, address: &str) -> ProbeReport {
@@ -315,5 +338,30 @@ fn excerpt(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ops_core::Status;
+
+    #[test]
+    fn a_status_about_us_hides_the_service_and_not_its_certificate() {
+        let endpoint = HttpTarget::new("api", HttpConfig::new("https://api/health"), Vec::new()).unwrap();
+        let now = Utc::now();
+        for status in [401, 403, 407, 429] {
+            for (days, expected, findings) in [(2, Status::Critical, 1), (90, Status::Unknown, 0)] {
+                let answer = Answer {
+                    status,
+                    body: Vec::new(),
+                    cut: false,
+                    latency_ms: 1.0,
+                    certificate_ends: Some(now + chrono::Duration::days(days)),
+                };
+                let report = judge(&answer, &endpoint, now, &Limits::defaults(&SPEC));
+                assert_eq!((report.status(), report.found().len()), (expected, findings), "{status} {days}");
+            }
+        }
     }
 }

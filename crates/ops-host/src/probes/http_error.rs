@@ -19,6 +19,18 @@ impl std::fmt::Display for Expired {
 
 impl StdError for Expired {}
 
+/// A redirect leads to another origin, where the configured headers must not go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OtherOrigin(pub(crate) String);
+
+impl std::fmt::Display for OtherOrigin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "it redirects to {}, where the configured headers do not go", self.0)
+    }
+}
+
+impl StdError for OtherOrigin {}
+
 /// Maps what a GET met. Asking again is always safe.
 pub(crate) fn of_request(error: reqwest::Error, address: &str) -> Error {
     // The driver prints the URL with its query, which may hold a token.
@@ -29,6 +41,10 @@ pub(crate) fn of_request(error: reqwest::Error, address: &str) -> Error {
         unreachable_because("the host name does not resolve")
     } else if let Some(io) = find::<io::Error>(&error) {
         of_io(io)
+    } else if let Some(other) = find::<OtherOrigin>(&error) {
+        Error::new(ErrorKind::Failed, "read the answer")
+            .because(other.to_string())
+            .with_fix("give the final URL")
     } else if error.is_redirect() {
         Error::new(ErrorKind::Failed, "read the answer").because("more redirects than configured")
     } else if error.is_builder() {

@@ -27,7 +27,7 @@ SELECT i.pid, coalesce(w.blockers, '{}')::int4[] AS blockers,
        a.state, a.backend_type, left(a.query, 1000) AS query,
        extract(epoch FROM clock_timestamp() - a.state_change)::float8 AS state_seconds,
        extract(epoch FROM clock_timestamp() - l.waitstart)::float8    AS waited_seconds,
-       l.mode,
+       l.mode, l.locktype,
        CASE WHEN l.relation IS NULL THEN NULL
             WHEN l.database IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
             THEN l.relation::regclass::text
@@ -36,7 +36,7 @@ SELECT i.pid, coalesce(w.blockers, '{}')::int4[] AS blockers,
   LEFT JOIN waiting w USING (pid)
   LEFT JOIN pg_stat_activity a USING (pid)
   LEFT JOIN LATERAL (
-         SELECT k.mode, k.waitstart, coalesce(k.relation, t.relation) AS relation,
+         SELECT k.mode, k.locktype, k.waitstart, coalesce(k.relation, t.relation) AS relation,
                 coalesce(k.database, t.database) AS database
            FROM pg_locks k
            LEFT JOIN pg_locks t ON t.pid = k.pid AND t.locktype = 'tuple' AND t.granted
@@ -133,6 +133,7 @@ struct Session {
     state_seconds: Option<f64>,
     waited: Option<f64>,
     mode: Option<String>,
+    locktype: Option<String>,
     relation: Option<String>,
 }
 
@@ -149,6 +150,7 @@ impl Session {
             state_seconds: row.get("state_seconds")?,
             waited: row.get("waited_seconds")?,
             mode: row.get("mode")?,
+            locktype: row.get("locktype")?,
             relation: row.get("relation")?,
         })
     }
@@ -235,6 +237,7 @@ fn gone(pid: i32) -> Session {
         state_seconds: None,
         waited: None,
         mode: None,
+        locktype: None,
         relation: None,
     }
 }
@@ -259,7 +262,9 @@ impl Tree<'_> {
             true => limits.get("queued").judge(queued as f64),
             false => Status::Ok,
         };
-        let severity = Severity::of(Status::worst([limits.get("waited").judge(longest), queue_status]))?;
+        let judged = Severity::of(Status::worst([limits.get("waited").judge(longest), queue_status]))?;
+        let severity = judged.min(self.by_design());
+        let waited = head.waited.unwrap_or(longest);
         let what = head.query.as_deref().map_or_else(|| "a session".to_owned(), first_words);
         let queue = match queued {
             0 => String::new(),
@@ -268,7 +273,7 @@ impl Tree<'_> {
         };
         let message = format!(
             "{what} has waited {} behind {}{queue}",
-            Unit::Seconds.format(longest),
+            Unit::Seconds.format(waited),
             self.root.describe()
         );
         let finding = Finding::new(severity, "pg.blocking.root", message)
@@ -276,6 +281,19 @@ impl Tree<'_> {
             .evidence(self.root.evidence("root"))
             .remedy(self.remedy());
         Some(self.waiters.iter().map(|waiter| waiter.evidence("waits")).fold(finding, Finding::evidence))
+    }
+
+    /// The worst that such waits can mean. Who waits for an advisory lock may do so by design (the standby of a
+    /// leader); a virtual transaction is what CREATE INDEX CONCURRENTLY waits for, and it blocks nobody.
+    fn by_design(&self) -> Severity {
+        let all = |kind: &str| self.waiters.iter().all(|waiter| waiter.locktype.as_deref() == Some(kind));
+        if all("virtualxid") {
+            Severity::Info
+        } else if all("advisory") {
+            Severity::Warning
+        } else {
+            Severity::Critical
+        }
     }
 
     fn remedy(&self) -> Remedy {
@@ -332,6 +350,18 @@ mod tests {
     fn a_short_wait_is_no_finding() {
         let report = judge(vec![session(1, &[], 0.0), session(2, &[1], 0.3)], &Limits::defaults(&SPEC));
         assert_eq!(report.status(), Status::Ok);
+    }
+
+    #[test]
+    fn waits_by_design_alarm_less() {
+        for (locktype, expected) in
+            [("advisory", Status::Warning), ("virtualxid", Status::Ok), ("relation", Status::Critical)]
+        {
+            let waiter = Session { locktype: Some(locktype.to_owned()), ..session(2, &[1], 3600.0) };
+            let report = judge(vec![session(1, &[], 0.0), waiter], &Limits::defaults(&SPEC));
+            assert_eq!(report.status(), expected, "{locktype}");
+            assert_eq!(roots(&report), [1]);
+        }
     }
 
     #[test]

@@ -12,33 +12,40 @@ use crate::target::PgTarget;
 
 /// Serves PostgreSQL 14 and later. Expressions and predicates are compared as node trees less the positions at
 /// which they were typed: `pg_get_expr` would open the table, and wait behind an ALTER. Sizes are by `relpages`
-/// for the same reason. An index that a constraint, a replica identity or a partitioned parent needs is kept, and so is a unique
-/// one against one that is not.
+/// for the same reason. Twins are found in one sorted pass; only they are compared with each other. An index that a constraint, a replica identity or a partitioned parent needs is kept, and so is a unique
+/// one against one that is not, and one that enforces something else (NULLS NOT DISTINCT, DEFERRABLE).
 const SQL: &str = "
-WITH idx AS (
+WITH every AS (
   SELECT i.indexrelid, i.indrelid,
          quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name,
          quote_ident(n.nspname) || '.' || quote_ident(t.relname) AS table_name,
-         c.relpages::int8 * current_setting('block_size')::int8  AS bytes,
+         (c.relpages + coalesce((SELECT sum(l.relpages) FROM pg_inherits h JOIN pg_class l ON l.oid = h.inhrelid
+                                  WHERE h.inhparent = c.oid), 0))::int8
+           * current_setting('block_size')::int8                 AS bytes,
+         c.relkind = 'I'                                         AS partitioned,
          i.indisunique, i.indisvalid,
          i.indisprimary OR i.indisreplident OR i.indisexclusion
            OR EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)
            OR c.relispartition AS needed,
-         concat_ws(' | ', c.relam, i.indkey::text, i.indnkeyatts, i.indclass::text, i.indcollation::text,
+         concat(i.indimmediate, to_jsonb(i)->>'indnullsnotdistinct') AS enforces,
+         concat_ws(' | ', c.relam, CASE WHEN a.amname NOT IN ('btree', 'hash') THEN c.reloptions::text END, i.indkey::text, i.indnkeyatts, i.indclass::text, i.indcollation::text,
                    i.indoption::text,
                    regexp_replace(i.indexprs::text, ':(stmt_)?loc(ation)? -?\\d+', '', 'g'),
                    regexp_replace(i.indpred::text,  ':(stmt_)?loc(ation)? -?\\d+', '', 'g')) AS shape
     FROM pg_index i
-    JOIN pg_class c ON c.oid = i.indexrelid AND c.relkind = 'i'
+    JOIN pg_class c ON c.oid = i.indexrelid AND c.relkind IN ('i', 'I')
+    JOIN pg_am a ON a.oid = c.relam
     JOIN pg_class t ON t.oid = i.indrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
-   WHERE n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema') AND c.relpersistence <> 't')
-SELECT d.name, d.table_name, d.bytes, k.name AS kept, k.indisunique AS kept_unique
+   WHERE n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema') AND c.relpersistence <> 't'),
+idx AS MATERIALIZED (
+  SELECT * FROM (SELECT *, count(*) OVER (PARTITION BY indrelid, shape) AS alike FROM every) e WHERE alike > 1)
+SELECT d.name, d.table_name, d.bytes, d.partitioned, k.name AS kept
   FROM idx d
   JOIN LATERAL (
          SELECT o.* FROM idx o
           WHERE o.indrelid = d.indrelid AND o.indexrelid <> d.indexrelid AND o.shape = d.shape
-            AND o.indisvalid AND (o.indisunique OR NOT d.indisunique)
+            AND o.indisvalid AND (NOT d.indisunique OR (o.indisunique AND o.enforces = d.enforces))
             AND ( (o.needed, o.indisunique, -o.indexrelid::int8) > (d.needed, d.indisunique, -d.indexrelid::int8) )
           ORDER BY o.needed DESC, o.indisunique DESC, o.indexrelid LIMIT 1) k ON true
  WHERE NOT d.needed AND d.indisvalid
@@ -103,5 +110,10 @@ fn finding(row: &Row) -> Result<Finding> {
     Ok(Finding::warning("pg.index.duplicate", message)
         .object(name.clone())
         .evidence(json!({ "index": name, "kept": kept, "table": table, "bytes": bytes }))
-        .remedy(Remedy::statement(format!("DROP INDEX CONCURRENTLY {name};"))))
+        .remedy(match row.get("partitioned")? {
+            true => Remedy::statement(format!("DROP INDEX {name};")).because(
+                "an index of a partitioned table cannot be dropped concurrently: it locks the table, briefly",
+            ),
+            false => Remedy::statement(format!("DROP INDEX CONCURRENTLY {name};")),
+        }))
 }

@@ -14,7 +14,8 @@ use crate::row::Row;
 use crate::target::PgTarget;
 
 /// Serves PostgreSQL 14 and later. A policy whose expression is the constant true is known by its node tree:
-/// `pg_get_expr` would open the table, and wait behind an ALTER.
+/// `pg_get_expr` would open the table, and wait behind an ALTER. A partition that only its owner can reach is held
+/// by the policies of its parent. A policy for named roles may well let everything through.
 const TABLES: &str = "
 SELECT n.nspname::text AS schema_name,
        n.nspname || '.' || c.relname                       AS plain_name,
@@ -26,7 +27,7 @@ SELECT n.nspname::text AS schema_name,
   LEFT JOIN LATERAL (
          SELECT count(*) AS policies,
                 array_agg(polname::text ORDER BY polname) FILTER (
-                  WHERE polpermissive AND (polqual::text ~ '^\\{CONST :consttype 16 .*:constvalue 1 \\[ 1 '
+                  WHERE polpermissive AND 0 = ANY (polroles) AND (polqual::text ~ '^\\{CONST :consttype 16 .*:constvalue 1 \\[ 1 '
                                         OR polwithcheck::text ~ '^\\{CONST :consttype 16 .*:constvalue 1 \\[ 1 '))
                   AS always_true,
                 (SELECT string_agg(DISTINCT command, ', ') FROM (
@@ -35,34 +36,56 @@ SELECT n.nspname::text AS schema_name,
                     GROUP BY polcmd, polroles HAVING count(*) > 1) twice) AS repeated
            FROM pg_policy WHERE polrelid = c.oid) p ON true
  WHERE c.relkind IN ('r', 'p')
+   AND (NOT c.relispartition OR c.relrowsecurity
+        OR EXISTS (SELECT FROM aclexplode(c.relacl) a WHERE a.grantee <> c.relowner))
    AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
                       AND d.objid = c.oid AND d.deptype = 'e')
  ORDER BY 2";
 
+/// Every schema, to tell one that is misspelt from one that holds nothing.
+const SCHEMAS: &str = "SELECT nspname::text AS name FROM pg_namespace";
+
 /// Serves PostgreSQL 14 and later (`security_invoker` came with 15; before, every view runs as its owner). Views
-/// and materialised views that read a table with row security and are open to others than their owner.
+/// and materialised views that read a table with row security, directly or through another such view, and are open
+/// to others than their owner, as a whole or by column.
 const VIEWS: &str = "
-SELECT DISTINCT quote_ident(vn.nspname) || '.' || quote_ident(v.relname) AS view_name,
-       v.relkind::text AS kind,
-       quote_ident(tn.nspname) || '.' || quote_ident(t.relname) AS table_name,
-       pg_get_userbyid(v.relowner)::text AS owner,
-       (r.rolsuper OR r.rolbypassrls OR (v.relowner = t.relowner AND NOT t.relforcerowsecurity)) AS bypasses
-  FROM pg_class v
+WITH RECURSIVE edge AS (
+  SELECT DISTINCT w.ev_class AS view, d.refobjid AS reads
+    FROM pg_rewrite w
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+                    AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> w.ev_class),
+definer AS (
+  SELECT v.oid, v.relowner, v.relkind
+    FROM pg_class v
+   WHERE v.relkind = 'm'
+      OR (v.relkind = 'v' AND NOT coalesce((SELECT o.option_value::bool FROM pg_options_to_table(v.reloptions) o
+                                             WHERE o.option_name = 'security_invoker'), false))),
+shows AS (
+  SELECT e.view, t.oid AS rel, v.relowner AS by
+    FROM edge e
+    JOIN definer v ON v.oid = e.view
+    JOIN pg_class t ON t.oid = e.reads AND t.relrowsecurity
+    JOIN pg_roles r ON r.oid = v.relowner
+   WHERE v.relkind = 'm' OR r.rolsuper OR r.rolbypassrls
+      OR (pg_has_role(v.relowner, t.relowner, 'USAGE') AND NOT t.relforcerowsecurity)
+  UNION
+  SELECT e.view, s.rel, s.by
+    FROM shows s JOIN edge e ON e.reads = s.view JOIN definer v ON v.oid = e.view)
+SELECT DISTINCT quote_ident(vn.nspname) || '.' || quote_ident(v.relname) AS view_name, v.relkind::text AS kind,
+       quote_ident(tn.nspname) || '.' || quote_ident(t.relname) AS table_name, pg_get_userbyid(s.by)::text AS owner
+  FROM shows s
+  JOIN pg_class v ON v.oid = s.view
   JOIN pg_namespace vn ON vn.oid = v.relnamespace
-  JOIN pg_rewrite w ON w.ev_class = v.oid
-  JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
-                  AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> v.oid
-  JOIN pg_class t ON t.oid = d.refobjid AND t.relrowsecurity
+  JOIN pg_class t ON t.oid = s.rel
   JOIN pg_namespace tn ON tn.oid = t.relnamespace
-  JOIN pg_roles r ON r.oid = v.relowner
- WHERE v.relkind IN ('v', 'm')
-   AND (v.relkind = 'm' OR NOT coalesce(v.reloptions::text ~* 'security_invoker=(true|on|1|yes)', false))
-   AND EXISTS (SELECT FROM aclexplode(v.relacl) a WHERE a.grantee <> v.relowner AND a.privilege_type = 'SELECT')
+ WHERE EXISTS (SELECT FROM aclexplode(v.relacl) a WHERE a.grantee <> v.relowner AND a.privilege_type = 'SELECT')
+    OR EXISTS (SELECT FROM pg_attribute c, aclexplode(c.attacl) a
+                WHERE c.attrelid = v.oid AND a.grantee <> v.relowner AND a.privilege_type = 'SELECT')
  ORDER BY 1";
 
 /// Serves PostgreSQL 14 and later. SECURITY DEFINER functions of roles that row security does not hold, open to
-/// others, whose body names a table with row security: a hint, since a body is text.
+/// others, whose body names a table with row security: a hint, since most bodies are text.
 const FUNCTIONS: &str = "
 SELECT DISTINCT p.oid::regprocedure::text AS function_name,
        quote_ident(tn.nspname) || '.' || quote_ident(t.relname) AS table_name,
@@ -73,8 +96,10 @@ SELECT DISTINCT p.oid::regprocedure::text AS function_name,
   JOIN pg_class t ON t.relrowsecurity AND t.relkind IN ('r', 'p')
   JOIN pg_namespace tn ON tn.oid = t.relnamespace
  WHERE p.prosecdef AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-   AND (r.rolsuper OR r.rolbypassrls OR (p.proowner = t.relowner AND NOT t.relforcerowsecurity))
-   AND p.prosrc ~* ('\\m' || regexp_replace(t.relname, '([^a-zA-Z0-9_])', '\\\\\\1', 'g') || '\\M')
+   AND (r.rolsuper OR r.rolbypassrls OR (pg_has_role(p.proowner, t.relowner, 'USAGE') AND NOT t.relforcerowsecurity))
+   AND (p.prosrc ~* ('\\m' || regexp_replace(t.relname, '([^a-zA-Z0-9_])', '\\\\\\1', 'g') || '\\M')
+        OR EXISTS (SELECT FROM pg_depend b WHERE b.classid = 'pg_proc'::regclass AND b.objid = p.oid
+                      AND b.refclassid = 'pg_class'::regclass AND b.refobjid = t.oid))
    AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
                 WHERE a.grantee <> p.proowner AND a.privilege_type = 'EXECUTE')
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
@@ -100,10 +125,11 @@ static SPEC: ProbeSpec = ProbeSpec {
         ],
         codes: &[
             ("pg.rls.disabled", "a table that must have row security has none"),
-            ("pg.rls.missing", "a table that the configuration names does not exist"),
+            ("pg.rls.missing", "a table or schema that the configuration names does not exist"),
             ("pg.rls.policies_off", "a table has policies, and its row security is off: they do nothing"),
             ("pg.rls.always_true", "a permissive policy lets every row through"),
             ("pg.rls.no_policy", "row security is on without a policy: only the owner sees rows (info)"),
+            ("pg.rls.not_forced", "the owner of tables with row security sees every row (info)"),
             (
                 "pg.rls.repeated",
                 "two permissive policies for one command: the rows of both are let through (info)",
@@ -137,9 +163,9 @@ impl PgProbe for Rls {
     async fn probe(&self, cx: &Context, pg: &PgTarget, _limits: &Limits) -> Result<ProbeReport> {
         let config = &pg.config().rls;
         let tables = pg.read(cx, TABLES).await?.iter().map(Table::read).collect::<Result<Vec<_>>>()?;
-        let protected = tables.iter().filter(|table| table.enabled).count();
+        let enabled = tables.iter().filter(|table| table.enabled).count();
         let any_policy = tables.iter().any(|table| table.policies > 0);
-        if protected == 0 && !any_policy && config.schemas.is_empty() && config.tables.is_empty() {
+        if enabled == 0 && !any_policy && config.schemas.is_empty() && config.tables.is_empty() {
             return Ok(ProbeReport::not_applicable(
                 "no table has row security, and none is configured to have it (rls.schemas, rls.tables)",
             ));
@@ -147,15 +173,24 @@ impl PgProbe for Rls {
         let required = required(&tables, config);
         let mut findings: Vec<Finding> =
             config.tables.iter().filter_map(|name| missing(name, &tables)).collect();
+        if !config.schemas.is_empty() {
+            let rows = pg.read(cx, SCHEMAS).await?;
+            let there = rows.iter().map(|row| row.get::<String>("name")).collect::<Result<BTreeSet<_>>>()?;
+            findings
+                .extend(config.schemas.iter().filter(|name| !there.contains(*name)).map(|name| gone(name)));
+        }
+        findings.extend(not_forced(&tables, &required));
         findings.extend(tables.iter().flat_map(|table| table.findings(&required)));
-        if protected > 0 {
+        if enabled > 0 {
             for row in &pg.read(cx, VIEWS).await? {
-                findings.extend(view(row)?);
+                findings.push(view(row)?);
             }
             for row in &pg.read(cx, FUNCTIONS).await? {
                 findings.push(function(row)?);
             }
         }
+        let protected =
+            tables.iter().filter(|t| t.enabled && required.contains(t.plain_name.as_str())).count();
         let summary = format!("{protected} of {} tables that must have it have row security", required.len());
         Ok(ProbeReport::new(summary)
             .measure(Measurement::new("required", required.len() as f64, Unit::Count))
@@ -181,14 +216,36 @@ fn required<'a>(tables: &'a [Table], config: &RlsConfig) -> BTreeSet<&'a str> {
 
 fn missing(name: &str, tables: &[Table]) -> Option<Finding> {
     let there = tables.iter().any(|table| table.plain_name == name);
-    (!there).then(|| {
-        Finding::critical(
-            "pg.rls.missing",
-            format!("{name} is configured to have row security, and does not exist"),
-        )
-        .object(name)
-        .remedy(Remedy::advice("correct rls.tables, or look for who dropped it"))
-    })
+    (!there).then(|| gone(name))
+}
+
+fn gone(name: &str) -> Finding {
+    Finding::critical(
+        "pg.rls.missing",
+        format!("{name} is configured to have row security, and does not exist"),
+    )
+    .object(name)
+    .remedy(Remedy::advice("correct rls.tables and rls.schemas, or look for who dropped it"))
+}
+
+/// One finding for all: most services connect as another role than the owner, and then nothing is wrong.
+fn not_forced(tables: &[Table], required: &BTreeSet<&str>) -> Option<Finding> {
+    let open: Vec<_> = tables
+        .iter()
+        .filter(|t| t.enabled && !t.forced && required.contains(t.plain_name.as_str()))
+        .collect();
+    let first = open.first()?;
+    let message = format!(
+        "the owner of {} tables with row security, such as {}, sees every row; it matters where a service connects \
+         as the owner",
+        open.len(),
+        first.name
+    );
+    let finding = Finding::info("pg.rls.not_forced", message).object(&first.name).remedy(
+        Remedy::statement(format!("ALTER TABLE {} FORCE ROW LEVEL SECURITY;", first.name))
+            .because("only where the application connects as the owner"),
+    );
+    Some(open.iter().fold(finding, |finding, table| finding.evidence(json!({ "table": table.name }))))
 }
 
 #[derive(Debug)]
@@ -283,14 +340,10 @@ fn command(polcmd: &str) -> &'static str {
     }
 }
 
-fn view(row: &Row) -> Result<Option<Finding>> {
+fn view(row: &Row) -> Result<Finding> {
     let (view, table, owner): (String, String, String) =
         (row.get("view_name")?, row.get("table_name")?, row.get("owner")?);
     let materialised = row.get::<String>("kind")? == "m";
-    // An ordinary owner is itself held by the policies; a materialised view keeps whatever its owner saw.
-    if !materialised && !row.get::<bool>("bypasses")? {
-        return Ok(None);
-    }
     let (kind, remedy) = match materialised {
         true => (
             "materialised view",
@@ -304,14 +357,11 @@ fn view(row: &Row) -> Result<Option<Finding>> {
                 .because("from PostgreSQL 15; before, close the view"),
         ),
     };
-    let message =
-        format!("{kind} {view} shows {table} with the rights of {owner}, whom row security does not hold");
-    Ok(Some(
-        Finding::warning("pg.rls.view", message)
-            .object(&view)
-            .evidence(json!({ "view": view, "table": table, "owner": owner, "materialised": materialised }))
-            .remedy(remedy),
-    ))
+    let message = format!("{kind} {view} shows {table} with the rights of {owner}");
+    Ok(Finding::warning("pg.rls.view", message)
+        .object(&view)
+        .evidence(json!({ "view": view, "table": table, "owner": owner, "materialised": materialised }))
+        .remedy(remedy))
 }
 
 fn function(row: &Row) -> Result<Finding> {

@@ -23,7 +23,7 @@ SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS sequence,
        s.seqmin AS minimum, s.seqmax AS maximum,
        quote_ident(tn.nspname) || '.' || quote_ident(t.relname) AS owner_table,
        quote_ident(a.attname) AS owner_column,
-       a.atttypid::regtype::text AS owner_type
+       coalesce(nullif(y.typbasetype, 0), y.oid)::regtype::text AS owner_type
   FROM pg_sequence s
   JOIN pg_class c ON c.oid = s.seqrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -33,6 +33,7 @@ SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS sequence,
   LEFT JOIN pg_class t ON t.oid = d.refobjid
   LEFT JOIN pg_namespace tn ON tn.oid = t.relnamespace
   LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+  LEFT JOIN pg_type y ON y.oid = a.atttypid
  WHERE c.relpersistence <> 't'";
 
 static SPEC: ProbeSpec = ProbeSpec {

@@ -1,12 +1,13 @@
 //! `pg.slow_queries`: which statements are slow, or take most of the time, now.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ops_core::window::{Sample, SampleOutcome, Window, WindowKey, observe};
 use ops_core::{
-    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Requirement,
-    Result, Severity, Status, ThresholdSpec, Unit,
+    Context, Direction, ErrorKind, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec,
+    Requirement, Result, Severity, Status, ThresholdSpec, Unit,
 };
 use serde_json::json;
 
@@ -25,6 +26,9 @@ SELECT s.userid::int8 AS role, s.queryid, sum(s.calls)::float8 AS calls, sum(s.{
    AND s.queryid IS NOT NULL AND s.calls > 0
  GROUP BY s.userid, s.queryid";
 
+/// Who the server is: its system identifier, where we may ask for it.
+const IDENTITY: &str = "SELECT system_identifier::text AS identity FROM pg_control_system()";
+
 /// The texts of the few statements that are reported.
 const TEXTS: &str = "
 SELECT DISTINCT ON (s.queryid) s.queryid, left(s.query, 1000) AS query
@@ -38,7 +42,11 @@ static SPEC: ProbeSpec = ProbeSpec {
         measures: "Per statement of this database, over the window since the last look (or one second, where there \
                    was none): the mean execution time, and the share of all execution time. Never an average since \
                    the server started: that hides what began an hour ago.",
-        queries: &[("counters", COUNTERS), ("texts of what is reported", TEXTS)],
+        queries: &[
+            ("whose counters these are", IDENTITY),
+            ("counters", COUNTERS),
+            ("texts of what is reported", TEXTS),
+        ],
         codes: &[
             ("pg.query.slow", "a statement's mean time is over the bound"),
             ("pg.query.dominant", "a statement takes a large share of all execution time"),
@@ -74,7 +82,8 @@ static SPEC: ProbeSpec = ProbeSpec {
             direction: Direction::Below,
             warning: Some(5.0),
             critical: None,
-            source: "this project's choice: a report that runs once a night is slow and no incident",
+            source: "this project's choice: a report that runs once a night is slow and no incident. In a window \
+                     of under a minute, what is slow and has fewer calls is told without alarm",
         },
     ],
     requires: &[Requirement::Extension("pg_stat_statements"), Requirement::Role("pg_read_all_stats")],
@@ -82,6 +91,10 @@ static SPEC: ProbeSpec = ProbeSpec {
 
 /// Execution seconds per second of window below which a share means nothing.
 const BUSY: f64 = 0.1;
+
+/// In a window shorter than this, a statement below the floor of calls is told, and does not alarm: a second
+/// shows few calls of anything that is slow.
+const SHORT: Duration = Duration::from_secs(60);
 
 /// Statements reported at most.
 const REPORTED: usize = 10;
@@ -104,10 +117,10 @@ impl PgProbe for SlowQueries {
         let Some(extension) = capabilities.extension("pg_stat_statements") else {
             return Ok(ProbeReport::unknown("pg_stat_statements is not installed", None));
         };
-        let key = WindowKey {
-            server: format!("{}/{}", capabilities.system_identifier, capabilities.database),
-            probe: SPEC.name.to_owned(),
-        };
+        if let Some(blind) = blind(capabilities.statements_tracked.as_deref()) {
+            return Ok(blind);
+        }
+        let key = WindowKey { server: identity(cx, pg).await?, probe: SPEC.name.to_owned() };
         let sql = counters_sql(extension);
         let outcome = observe(cx, &key, || sample(cx, pg, &capabilities, &sql)).await?;
         let window = match outcome {
@@ -120,6 +133,40 @@ impl PgProbe for SlowQueries {
         let slow = worst(&statements, &window, limits);
         let texts = texts(cx, pg, extension, &slow).await?;
         Ok(report(&statements, &slow, &texts, &window, limits))
+    }
+}
+
+/// An extension that counts nothing would look like a server that does nothing.
+fn blind(tracked: Option<&str>) -> Option<ProbeReport> {
+    match tracked {
+        Some("none") => Some(ProbeReport::unknown(
+            "pg_stat_statements tracks nothing",
+            Some("ALTER SYSTEM SET pg_stat_statements.track = 'top'; SELECT pg_reload_conf();".to_owned()),
+        )),
+        Some("off") => Some(ProbeReport::unknown(
+            "compute_query_id is off: pg_stat_statements sees no statement",
+            Some("ALTER SYSTEM SET compute_query_id = 'auto'; SELECT pg_reload_conf();".to_owned()),
+        )),
+        Some(_) => None,
+        None => Some(ProbeReport::unknown(
+            "pg_stat_statements is installed, and its library is not loaded",
+            Some(
+                "ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'; -- and restart".to_owned(),
+            ),
+        )),
+    }
+}
+
+/// Primary and standby share their system identifier, and count apart: the address tells them apart, and stands
+/// alone where the identifier is hidden.
+async fn identity(cx: &Context, pg: &PgTarget) -> Result<String> {
+    match pg.read(cx, IDENTITY).await {
+        Ok(rows) => {
+            let identity = rows.first().map(|row| row.get::<String>("identity")).transpose()?;
+            Ok(format!("{} {}", identity.unwrap_or_default(), pg.address()))
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(pg.address().to_owned()),
+        Err(error) => Err(error),
     }
 }
 
@@ -182,9 +229,10 @@ fn worst(
     let total: f64 = statements.iter().map(|statement| statement.milliseconds).sum();
     let busy = total / 1000.0 / window.length.as_secs_f64() >= BUSY;
     let floor = limits.get("calls").warning.unwrap_or(0.0);
+    let few = |statement: &Statement| statement.calls < floor;
     let mut worst: Vec<_> = statements
         .iter()
-        .filter(|statement| statement.calls >= floor)
+        .filter(|statement| !few(statement) || window.length < SHORT)
         .filter_map(|statement| {
             let mean = limits.get("mean_time").judge(statement.mean());
             let share = match busy {
@@ -192,7 +240,9 @@ fn worst(
                 false => Status::Ok,
             };
             let code = if Severity::of(mean).is_some() { "pg.query.slow" } else { "pg.query.dominant" };
-            Severity::of(Status::worst([mean, share])).map(|severity| (statement.clone(), severity, code))
+            let severity = Severity::of(Status::worst([mean, share]))?;
+            let severity = if few(statement) { Severity::Info } else { severity };
+            Some((statement.clone(), severity, code))
         })
         .collect();
     worst.sort_by(|a, b| b.0.milliseconds.total_cmp(&a.0.milliseconds));
@@ -272,11 +322,19 @@ mod tests {
         }
     }
 
-    fn found(counters: &[(&str, f64)]) -> Vec<(i64, &'static str)> {
+    fn found(counters: &[(&str, f64)]) -> Vec<(i64, &'static str, Severity)> {
         let window = window(counters);
         let statements = statements(&window);
         let worst = worst(&statements, &window, &Limits::defaults(&SPEC));
-        worst.into_iter().map(|(statement, _, code)| (statement.id, code)).collect()
+        worst.into_iter().map(|(statement, severity, code)| (statement.id, code, severity)).collect()
+    }
+
+    #[test]
+    fn an_extension_that_counts_nothing_is_unknown() {
+        assert!(blind(Some("top")).is_none() && blind(Some("all")).is_none());
+        for tracked in [Some("none"), Some("off"), None] {
+            assert_eq!(blind(tracked).unwrap().status(), Status::Unknown, "{tracked:?}");
+        }
     }
 
     #[test]
@@ -291,9 +349,12 @@ mod tests {
             ("calls 10:4", 100.0),
             ("ms 10:4", 10.0),
         ];
-        assert_eq!(found(&counters), [(1, "pg.query.slow")]);
+        assert_eq!(
+            found(&counters),
+            [(1, "pg.query.slow", Severity::Warning), (3, "pg.query.slow", Severity::Info)]
+        );
         let calm = [("calls 10:2", 900.0), ("ms 10:2", 4000.0)];
-        assert_eq!(found(&calm), [(2, "pg.query.dominant")]);
+        assert_eq!(found(&calm), [(2, "pg.query.dominant", Severity::Warning)]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ SELECT d.datname::text AS database,
        mxid_age(d.datminmxid)::int8 AS multixact_age,
        d.datallowconn              AS allows_connections,
        current_setting('autovacuum_freeze_max_age')::int8 AS freeze_max_age,
+       current_setting('vacuum_failsafe_age')::int8       AS failsafe_age,
        oldest.relation, oldest.relation_age
   FROM pg_database d
   LEFT JOIN LATERAL (
@@ -102,6 +103,7 @@ struct Age {
     multixacts: i64,
     allows_connections: bool,
     freeze_max_age: i64,
+    failsafe_age: i64,
     oldest: Option<(String, i64)>,
 }
 
@@ -115,6 +117,7 @@ impl Age {
             multixacts: row.get("multixact_age")?,
             allows_connections: row.get("allows_connections")?,
             freeze_max_age: row.get("freeze_max_age")?,
+            failsafe_age: row.get("failsafe_age")?,
             oldest: relation.zip(relation_age),
         })
     }
@@ -143,7 +146,7 @@ impl Age {
                 .object(self.database.clone())
                 .evidence(json!({
                     "database": self.database, "xid_age": self.xids, "multixact_age": self.multixacts,
-                    "autovacuum_freeze_max_age": self.freeze_max_age,
+                    "autovacuum_freeze_max_age": self.freeze_max_age, "vacuum_failsafe_age": self.failsafe_age,
                     "oldest_relation": self.oldest.as_ref().map(|(name, _)| name),
                     "oldest_relation_age": self.oldest.as_ref().map(|(_, age)| age),
                 }))

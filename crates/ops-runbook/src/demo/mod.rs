@@ -8,12 +8,16 @@ mod shop;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ops_cache::server::{Server, ServerOptions};
 use ops_core::{Context, Error, ErrorKind, HealthReport, Result};
 use ops_pg::cluster::{Cluster, ClusterOptions};
 
 pub use plants::{Plant, Site, all as plants};
+
+/// A start takes a few seconds; a slow machine needs several times that, and a longer one hangs.
+const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Which faults to plant, and where to look for the servers' programs.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +84,7 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Starts both servers, loads the shop, and plants the faults. Takes a few seconds.
+    /// Starts both servers, loads the shop, and plants the faults. Takes a few seconds, and at most 60.
     ///
     /// Cancelled, or out of time, it leaves nothing behind.
     ///
@@ -88,6 +92,7 @@ impl Demo {
     /// `InvalidInput` for a plant that does not exist; else those of the servers and of the plants.
     pub async fn start(cx: &Context, options: &DemoOptions) -> Result<Self> {
         let planted = chosen(&options.without)?;
+        let cx = &cx.with_deadline(READY_WITHIN);
         let (mut cluster, mut server) = (ClusterOptions::default(), ServerOptions::default());
         if let Some(path) = &options.path {
             (cluster, server) = (cluster.with_path(path), server.with_path(path));

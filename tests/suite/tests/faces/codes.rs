@@ -186,7 +186,10 @@ async fn an_interrupted_check_is_unknown() {
             match fs::read_dir(&listens) {
                 Ok(threads) => (threads.count() > 1).then_some(()),
                 // Elsewhere than on Linux.
-                Err(_) => Some(tokio::time::sleep(Duration::from_millis(500)).await),
+                Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    Some(())
+                }
             }
         })
         .await;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use ops_core::{Context, ErrorKind, ProbeSet, Secret, Status};
 use ops_pg::{PgConfig, PgTarget};
 use ops_testkit::{TestDb, eventually, on_each_postgres};
+use serde_json::json;
 use sqlx::{Connection, Executor};
 
 fn target(db: &TestDb) -> PgTarget {
@@ -84,5 +85,37 @@ on_each_postgres!(a_pool_gets_its_connections_back, async |db: TestDb| {
         ((pool.size(), pool.num_idle()) == (1, 1)).then_some(())
     })
     .await;
+    pool.close().await;
+});
+
+// The one statement that is slow costs itself: its siblings go on, on a new connection.
+on_each_postgres!(a_slow_metric_costs_itself, async |db: TestDb| {
+    let target = target(&db);
+    let metric = |sql: &str| {
+        let config = json!({ "name": "slow", "target": "main", "sql": sql });
+        ops_pg::SqlMetric::new(target.clone(), serde_json::from_value(config).unwrap())
+    };
+    let mut set = ProbeSet::new("test");
+    set.add("main", metric("SELECT 1 AS value FROM pg_sleep(60)"));
+    set.add("main", metric("SELECT 1 AS value"));
+    let report = set.run(&Context::new()).await;
+    let statuses: Vec<_> = report.probes.iter().map(|probe| probe.status).collect();
+    assert_eq!(statuses, [Status::Unknown, Status::Ok], "{:#?}", report.probes);
+});
+
+// What a role may not call must not be left behind in the service's own connections.
+on_each_postgres!(a_pool_is_sound_after_a_read_that_failed, async |db: TestDb| {
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(&db.url()).await.unwrap();
+    let target = PgTarget::from_pool("main", pool.clone(), PgConfig::default());
+    let cx = Context::new();
+    assert!(target.read(&cx, "SELECT 1/0").await.is_err());
+    let short = cx.with_deadline(Duration::from_millis(100));
+    assert!(target.read(&short, "SELECT pg_sleep(3)").await.is_err());
+    let next_run = cx.new_run();
+    let dropped =
+        tokio::time::timeout(Duration::from_millis(100), target.read(&next_run, "SELECT pg_sleep(3)"));
+    assert!(dropped.await.is_err());
+    // Writing proves that no read-only transaction was left open.
+    sqlx::raw_sql("CREATE TABLE sound (id int)").execute(&pool).await.unwrap();
     pool.close().await;
 });
