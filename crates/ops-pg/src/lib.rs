@@ -16,6 +16,7 @@ mod row;
 mod session;
 mod statement;
 mod target;
+mod url;
 
 pub use capabilities::{Capabilities, Extension};
 pub use config::{PgConfig, RlsConfig};

@@ -1,11 +1,9 @@
 //! One PostgreSQL database to look at, over one connection, without harm.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ops_core::redact::ExposeSecret;
 use ops_core::{Context, Error, ErrorKind, Result, Retry, Secret};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
@@ -17,6 +15,7 @@ use crate::config::PgConfig;
 use crate::error::translate;
 use crate::row::Row;
 use crate::session::{Link, Ready, Session};
+use crate::url::{address_of, parse_url};
 
 /// Opens every read: nothing is written, and nothing is waited for long. The server's time-out comes before a
 /// probe's own (5 s), so that a slow statement is known from a frozen server. Constant text, so that
@@ -357,17 +356,21 @@ impl PgTarget {
         }
     }
 
-    /// A pool that has nothing to lend says nothing about the server.
+    /// A pool whose connections are all lent says nothing about the server; one that could have made another, and
+    /// did not get it, does.
     fn not_lent(&self, error: Error) -> Error {
-        match (&self.inner.source, error.kind()) {
-            (Source::Pool(_), ErrorKind::Timeout | ErrorKind::Busy) => {
-                Error::new(ErrorKind::Busy, "borrow a connection")
-                    .on(self.label())
-                    .because("the service's own pool had none free in time")
-                    .retry(Retry::Safe { after: None })
-            }
-            _ => error,
+        let Source::Pool(pool) = &self.inner.source else { return error };
+        if !matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Busy) {
+            return error;
         }
+        let (kind, why) = match pool.size() >= pool.options().get_max_connections() {
+            true => (ErrorKind::Busy, "the service's own pool had none free in time"),
+            false => (ErrorKind::Unreachable, "the service's own pool could not make one in time"),
+        };
+        Error::new(kind, "borrow a connection")
+            .on(self.label())
+            .because(why)
+            .retry(Retry::Safe { after: None })
     }
 
     fn error(&self, operation: &'static str, error: sqlx::Error) -> Error {
@@ -388,87 +391,9 @@ fn gave_up(error: &Error) -> bool {
     error.retry_class() == Retry::Indeterminate
 }
 
-fn parse_url(name: &str, url: &Secret) -> Result<PgConnectOptions> {
-    let invalid = |why: &str| {
-        Error::new(ErrorKind::InvalidInput, "read the URL").on(name).because(why).with_fix(
-            "postgres://USER@HOST:PORT/DATABASE, or postgres:///DATABASE?host=/socket/directory; \
-             a password with special characters must be percent-encoded",
-        )
-    };
-    let text = url.expose_secret();
-    if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
-        return Err(invalid("it does not start with postgres:// or postgresql://"));
-    }
-    if let Some(key) = unknown_parameter(text) {
-        return Err(invalid(&format!("it has a parameter that PostgreSQL's clients do not know: {key:?}")));
-    }
-    // The driver's own message can quote parts of the URL, and so of the password.
-    let options =
-        PgConnectOptions::from_str(text).map_err(|_| invalid("it is not a valid PostgreSQL URL"))?;
-    match options.get_host().contains(',') {
-        true => Err(invalid("it names several hosts; give each a target of its own")),
-        false => Ok(options),
-    }
-}
-
-/// The name of a parameter that the driver would pass over, with its value logged: a typo such as `sslmod` would
-/// mean less than was asked for, and the value may be a secret.
-fn unknown_parameter(url: &str) -> Option<&str> {
-    const KNOWN: &[&str] = &[
-        "sslmode",
-        "ssl-mode",
-        "sslrootcert",
-        "ssl-root-cert",
-        "ssl-ca",
-        "sslcert",
-        "ssl-cert",
-        "sslkey",
-        "ssl-key",
-        "statement-cache-capacity",
-        "host",
-        "hostaddr",
-        "port",
-        "dbname",
-        "user",
-        "password",
-        "application_name",
-        "options",
-    ];
-    let (_, query) = url.split_once('?')?;
-    let keys = query.split('#').next()?.split('&').map(|pair| pair.split('=').next().unwrap_or(pair));
-    let mut unknown =
-        keys.filter(|key| !key.is_empty() && !KNOWN.contains(key) && !key.starts_with("options["));
-    unknown.next()
-}
-
-fn address_of(options: &PgConnectOptions) -> String {
-    let database = options.get_database().unwrap_or_else(|| options.get_username());
-    match options.get_socket() {
-        Some(socket) => format!("{}:{}/{database}", socket.display(), options.get_port()),
-        None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_wrong_url_is_told_without_repeating_it() {
-        for text in [
-            "mysql://u:hunter2@h/d",
-            "postgres://u:hunter2@h:notaport/d",
-            "hunter2",
-            "",
-            "postgres://u@a,b/d?",
-            "postgres://u@h/d?sslmod=require&password=hunter2",
-        ] {
-            let url = Secret::from(text.to_owned());
-            let error = PgTarget::connect_lazily("main", &url, PgConfig::default()).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
-            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
-        }
-    }
 
     #[test]
     fn debug_shows_no_password() {

@@ -72,16 +72,16 @@ fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
     })?
 }
 
-/// The URLs to check without a configuration: those typed; those in the environment only where there is no
-/// configuration either. An exported URL must not stand in for a file that was asked for.
+/// The URLs to check without a configuration, each typed or else exported. With a configuration at hand and nothing
+/// typed there are none: an exported URL must not stand in for a file that was asked for.
 fn urls(global: &Global, args: &CheckArgs) -> (Option<Secret>, Option<Secret>) {
-    let typed = |url: &Option<String>| url.clone().map(Secret::from);
-    let given = (typed(&args.postgres), typed(&args.redis));
-    if given.0.is_some() || given.1.is_some() || global.config.is_some() || config_path(global).exists() {
-        return given;
+    let typed = args.postgres.is_some() || args.redis.is_some();
+    if !typed && (global.config.is_some() || config_path(global).exists()) {
+        return (None, None);
     }
-    let exported = |name| std::env::var(name).ok().filter(|url| !url.is_empty()).map(Secret::from);
-    (exported("OPS_POSTGRES_URL"), exported("OPS_REDIS_URL"))
+    let exported = |name| std::env::var(name).ok().filter(|url| !url.is_empty());
+    let url = |typed: &Option<String>, name| typed.clone().or_else(|| exported(name)).map(Secret::from);
+    (url(&args.postgres, "OPS_POSTGRES_URL"), url(&args.redis, "OPS_REDIS_URL"))
 }
 
 fn system_of(config: &Config, args: &CheckArgs) -> Result<System, Failure> {

@@ -265,7 +265,7 @@ fn judge_status(report: ProbeReport, status: u16, expected: u16, address: &str) 
     };
     if let Some(why) = about_us {
         let what = format!("whether {address} is healthy: {message}; {why}");
-        return report.summary(message).unseen(what, None);
+        return report.summary(what.clone()).unseen(what, None);
     }
     let (code, advice) = match status {
         500.. => ("http.endpoint.server_error", "The log of the service tells what failed."),

@@ -235,12 +235,12 @@ fn not_forced(tables: &[Table], required: &BTreeSet<&str>) -> Option<Finding> {
         .filter(|t| t.enabled && !t.forced && required.contains(t.plain_name.as_str()))
         .collect();
     let first = open.first()?;
-    let message = format!(
-        "the owner of {} tables with row security, such as {}, sees every row; it matters where a service connects \
-         as the owner",
-        open.len(),
-        first.name
-    );
+    let which = match open.len() {
+        1 => first.name.clone(),
+        n => format!("{n} tables with row security, such as {},", first.name),
+    };
+    let message =
+        format!("the owner of {which} sees every row; it matters where a service connects as the owner");
     let finding = Finding::info("pg.rls.not_forced", message).object(&first.name).remedy(
         Remedy::statement(format!("ALTER TABLE {} FORCE ROW LEVEL SECURITY;", first.name))
             .because("only where the application connects as the owner"),
