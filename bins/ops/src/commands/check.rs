@@ -65,6 +65,9 @@ fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
         signals::cancel_on_signal(&cx, "ops: stopping; Ctrl-C again ends at once")
             .map_err(|error| Error::new(ErrorKind::Bug, "listen for signals").because(error.to_string()))?;
         let report = probes.run(&cx).await;
+        for probe in &report.probes {
+            tracing::debug!(of = %probe.target, status = %probe.status, took_ms = probe.took_ms, "{}", probe.probe);
+        }
         match cx.is_cancelled() {
             true => Err(Error::new(ErrorKind::Cancelled, "finish the check").because("interrupted").into()),
             false => Ok(report),
