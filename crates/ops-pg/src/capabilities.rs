@@ -6,9 +6,11 @@ use chrono::{DateTime, Utc};
 use ops_core::{Requirement, Result};
 use serde::Deserialize;
 
+use crate::grants;
 use crate::row::Row;
 
-/// Serves PostgreSQL 14 and later. `pg_has_role(…, 'USAGE')` is true for a superuser too.
+/// Serves PostgreSQL 14 and later. `pg_has_role(…, 'USAGE')` is true for a superuser too. What `ops grants` makes
+/// counts only where a superuser owns it: anybody else's view could call functions with our rights.
 pub(crate) const SQL: &str = "
 SELECT current_setting('server_version_num')::int4                       AS version_num,
        current_setting('server_version')::text                           AS version,
@@ -21,6 +23,16 @@ SELECT current_setting('server_version_num')::int4                       AS vers
        CASE WHEN current_setting('compute_query_id') = 'off' THEN 'off'
             ELSE current_setting('pg_stat_statements.track', true) END   AS statements_tracked,
        pg_postmaster_start_time()                                        AS started_at,
+       has_table_privilege('pg_statistic', 'SELECT')                     AS statistics_readable,
+       (SELECT coalesce(json_agg(o.name), '[]') FROM (
+          SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            JOIN pg_roles r ON r.oid = c.relowner AND r.rolsuper
+           WHERE n.nspname = 'ops' AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+           UNION ALL
+          SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+            JOIN pg_roles r ON r.oid = p.proowner AND r.rolsuper
+           WHERE n.nspname = 'ops' AND p.prosecdef AND has_schema_privilege(n.oid, 'USAGE')
+             AND has_function_privilege(p.oid, 'EXECUTE')) o)::text       AS granted,
        (SELECT json_object_agg(e.extname, json_build_object('version', e.extversion, 'schema', quote_ident(n.nspname)))
           FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace)::text AS extensions";
 
@@ -60,6 +72,10 @@ pub struct Capabilities {
     pub statements_tracked: Option<String>,
     /// When the server was started.
     pub started_at: DateTime<Utc>,
+    /// Whether `pg_statistic` itself may be read.
+    statistics_readable: bool,
+    /// What `ops grants` made in schema `ops` and we may use.
+    granted: Vec<String>,
     /// Predefined roles whose rights the current role has.
     roles: Vec<String>,
     extensions: BTreeMap<String, Extension>,
@@ -80,6 +96,8 @@ impl Capabilities {
             in_recovery: row.get("in_recovery")?,
             statements_tracked: row.get("statements_tracked")?,
             started_at: row.get("started_at")?,
+            statistics_readable: row.get("statistics_readable")?,
+            granted: serde_json::from_str(&json(row.get("granted")?)).unwrap_or_default(),
             roles: roles.unwrap_or_default(),
             extensions: extensions.unwrap_or_default(),
         })
@@ -98,6 +116,24 @@ impl Capabilities {
     /// The current role as SQL names it.
     pub fn quoted_role(&self) -> String {
         quote_ident(&self.role)
+    }
+
+    /// Where the statistics of columns may be read, as a `FROM` item with the columns `relid`, `attnum`,
+    /// `inherited`, `null_fraction`, `average_width` (bytes) and `distinct_values` (as `pg_statistic.stadistinct`);
+    /// `None` where they are hidden. `pg_stats` is of no use: it hides the rows of every table that we may not
+    /// read, and looks empty.
+    pub(crate) fn column_statistics(&self) -> Option<&'static str> {
+        match self.statistics_readable {
+            true => Some(grants::STATISTICS_OF_SUPERUSER),
+            false => {
+                self.granted.iter().any(|name| name == "column_statistics").then_some("ops.column_statistics")
+            }
+        }
+    }
+
+    /// Whether `ops.sequence_last_value(oid)` may be called.
+    pub(crate) fn reads_every_sequence(&self) -> bool {
+        self.granted.iter().any(|name| name == "sequence_last_value")
     }
 
     /// What of `requires` is missing, as the words and the fix of an `Unknown`.
@@ -122,6 +158,13 @@ impl Capabilities {
                     reason: format!("needs PostgreSQL {}, this is {}", minimum / 10_000, self.version),
                 })
             }
+            needed if *needed == grants::COLUMN_STATISTICS => match self.column_statistics() {
+                Some(_) => None,
+                None => Some(Missing::Unknown {
+                    what: format!("the statistics of columns are hidden from role {}", self.role),
+                    fix: grants::column_statistics(&self.quoted_role()),
+                }),
+            },
             Requirement::Role(_) | Requirement::Extension(_) | Requirement::ServerVersion(_) => None,
             // Whatever else there may be, nobody has looked for it here.
             other => Some(Missing::Unknown {

@@ -9,16 +9,30 @@ use sqlx::postgres::PgDatabaseError;
 /// hold rows.
 pub(crate) fn translate(operation: &'static str, target: &str, error: sqlx::Error) -> Error {
     let (kind, retry, message) = classify(&error);
-    Error::new(kind, operation).on(target).because(message).retry(retry)
+    let translated = Error::new(kind, operation).on(target).because(message).retry(retry);
+    match limited_role(&error) {
+        true => translated.with_fix("ALTER ROLE … CONNECTION LIMIT … for the role that ops logs in as"),
+        false => translated,
+    }
+}
+
+/// SQLSTATE 53300 is also what a role's own CONNECTION LIMIT gives, which says nothing about the server. The
+/// message is translated; the routine that raised it is not (`InitializeSessionUserId`, in every version from 14).
+fn limited_role(error: &sqlx::Error) -> bool {
+    let postgres = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    postgres.is_some_and(|e| e.code() == "53300" && e.routine() == Some("InitializeSessionUserId"))
 }
 
 fn classify(error: &sqlx::Error) -> (ErrorKind, Retry, String) {
     const SAFE: Retry = Retry::Safe { after: None };
     match error {
         sqlx::Error::Database(database) => match database.try_downcast_ref::<PgDatabaseError>() {
-            Some(error) => {
-                let (kind, retry) = of_sqlstate(error.code());
-                (kind, retry, format!("{} (SQLSTATE {})", error.message(), error.code()))
+            Some(postgres) => {
+                let (kind, retry) = match limited_role(error) {
+                    true => (ErrorKind::Busy, SAFE),
+                    false => of_sqlstate(postgres.code()),
+                };
+                (kind, retry, format!("{} (SQLSTATE {})", postgres.message(), postgres.code()))
             }
             None => (ErrorKind::Failed, Retry::Never, database.message().to_owned()),
         },

@@ -9,6 +9,7 @@ mod capabilities;
 pub mod cluster;
 mod config;
 mod error;
+mod grants;
 mod metric;
 mod probe;
 mod probes;

@@ -14,6 +14,8 @@ use crate::capabilities::Capabilities;
 pub(crate) struct Session {
     pub(crate) ready: Option<Ready>,
     pub(crate) failures: Vec<Failure>,
+    /// Who the server of an address is, as this run learnt it.
+    pub(crate) identity: Option<(RunId, String, String)>,
 }
 
 pub(crate) struct Ready {
@@ -74,6 +76,12 @@ impl Link {
 }
 
 impl Session {
+    /// Who the server is, where this run has asked it already.
+    pub(crate) fn identity(&self, run: RunId, address: &str) -> Option<String> {
+        let known = self.identity.as_ref().filter(|(asked, of, _)| *asked == run && of == address);
+        known.map(|(.., identity)| identity.clone())
+    }
+
     /// What already failed in this run and concerns this database.
     pub(crate) fn failure(&self, run: RunId, address: &str) -> Option<&Error> {
         self.failures.iter().find(|failure| failure.concerns(run, address)).map(|failure| &failure.error)

@@ -33,10 +33,14 @@ pub(crate) fn digest(statement: &str) -> String {
     out
 }
 
-/// Where the string literal that `text` begins with ends; one that was cut off ends with the text.
+/// Where the string literal that `text` begins with ends; one that was cut off ends with the text. So does one with
+/// a backslash before a quote: whether that quote closes it is a setting of the session
+/// (`standard_conforming_strings`), and a wrong guess would take data for SQL.
 fn literal(text: &str, escapes: bool) -> Option<usize> {
     if text.starts_with('\'') {
-        return Some(closing(text, b'\'', escapes));
+        let end = closing(text, b'\'', escapes);
+        let ambiguous = !escapes && text[..end].contains("\\'");
+        return Some(if ambiguous { text.len() } else { end });
     }
     let tag_end = text.strip_prefix('$')?.find('$')? + 2;
     let tag = &text[..tag_end];
@@ -105,7 +109,9 @@ mod tests {
             ("SELECT $1, $2", "SELECT $1, $2"),
             (r"SELECT E'a\'b', c", "SELECT E'…', c"),
             (r"SELECT E'a\\', 'hunter2'", "SELECT E'…', '…'"),
-            (r"SELECT 1 WHERE p = 'C:\' AND t = 'hunter2'", "SELECT 1 WHERE p = '…' AND t = '…'"),
+            (r"SELECT 1 WHERE p = 'C:\' AND t = 'hunter2'", "SELECT 1 WHERE p = '…'"),
+            (r"SELECT 'it\'s hunter2' AND t = 3", "SELECT '…'"),
+            (r"SELECT 'C:\dir' AND t = 3", "SELECT '…' AND t = 3"),
             ("/* it's due */ ALTER ROLE app PASSWORD 'hunter2'", "ALTER ROLE app PASSWORD '…'"),
             ("/* a /* b' */ c */ SELECT 'x' -- it's\n, 'y'", "SELECT '…' , '…'"),
             ("SELECT \"o'clock\" FROM t WHERE mail = 'a@b.c'", "SELECT \"o'clock\" FROM t WHERE mail = '…'"),

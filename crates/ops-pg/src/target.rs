@@ -26,6 +26,9 @@ const OPEN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = 4500; SET LOC
 /// time goes into compiling catalogue queries.
 const OWN: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off";
 
+/// Who the server is, where we may ask for it.
+const IDENTITY: &str = "SELECT system_identifier::text AS identity FROM pg_control_system()";
+
 /// What a second connection may take to cancel what the first one left running.
 const CANCEL_TIME: Duration = Duration::from_millis(800);
 
@@ -177,6 +180,26 @@ impl PgTarget {
         self.greeting(cx).await.map(|(_, connected_in)| connected_in)
     }
 
+    /// Whose counters these are: the system identifier with the address. Primary and standby share the one and
+    /// count apart, so the other tells them apart, and stands alone where the identifier is hidden.
+    ///
+    /// # Errors
+    /// Those of [`PgTarget::read`].
+    pub(crate) async fn identity(&self, cx: &Context) -> Result<String> {
+        let (run, address) = (cx.run_id(), &self.inner.address);
+        if let Some(known) = self.session(cx).await?.identity(run, address) {
+            return Ok(known);
+        }
+        let system = match self.read(cx, IDENTITY).await {
+            Ok(rows) => rows.first().map(|row| row.get::<String>("identity")).transpose()?,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
+            Err(error) => return Err(error),
+        };
+        let identity = [system.unwrap_or_default(), address.clone()].join(" ");
+        self.session(cx).await?.identity = Some((run, address.clone(), identity.clone()));
+        Ok(identity)
+    }
+
     async fn greeting(&self, cx: &Context) -> Result<(Arc<Capabilities>, Duration)> {
         let mut session = self.session(cx).await?;
         let (link, ready) = self.open(cx, &mut session).await?;
@@ -261,9 +284,8 @@ impl PgTarget {
                     session.fail(cx.run_id(), &self.inner.address, error);
                 }
             }
-            Err(error) if error.kind() == ErrorKind::Unreachable => {
-                session.fail(cx.run_id(), &self.inner.address, error);
-            }
+            // Cut off: by somebody who ended our session, or with the server. The next probe's connection tells.
+            Err(error) if error.kind() == ErrorKind::Unreachable => drop(link),
             // The server refused the statement: end its transaction, and keep the connection if that works.
             Err(_) => {
                 if self.send(cx, link.connection(), "ROLLBACK".to_owned()).await.is_ok() {

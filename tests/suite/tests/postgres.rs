@@ -12,7 +12,5 @@ mod judgement;
 mod metric;
 #[path = "postgres/plants.rs"]
 mod plants;
-#[path = "postgres/roles.rs"]
-mod roles;
-#[path = "postgres/rows.rs"]
+#[path = "postgres/rows/mod.rs"]
 mod rows;

@@ -7,6 +7,7 @@ mod reachable;
 mod rls;
 mod sequences;
 mod slow_queries;
+mod windowed;
 mod wraparound;
 
 use crate::probe::PgProbe;

@@ -13,8 +13,9 @@ use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
 use crate::target::PgTarget;
 
-/// Serves PostgreSQL 14 and later. A policy whose expression is the constant true is known by its node tree:
-/// `pg_get_expr` would open the table, and wait behind an ALTER. A partition that only its owner can reach is held
+/// Serves PostgreSQL 14 and later. A policy whose expression is the constant true, or two constants that are the
+/// same (`1 = 1`, `'a' = 'a'`: operators 96 and 98), is known by its node tree: `pg_get_expr` would open the table,
+/// and wait behind an ALTER. A partition that only its owner can reach is held
 /// by the policies of its parent. A policy for named roles may well let everything through.
 const TABLES: &str = "
 SELECT n.nspname::text AS schema_name,
@@ -27,8 +28,11 @@ SELECT n.nspname::text AS schema_name,
   LEFT JOIN LATERAL (
          SELECT count(*) AS policies,
                 array_agg(polname::text ORDER BY polname) FILTER (
-                  WHERE polpermissive AND 0 = ANY (polroles) AND (polqual::text ~ '^\\{CONST :consttype 16 .*:constvalue 1 \\[ 1 '
-                                        OR polwithcheck::text ~ '^\\{CONST :consttype 16 .*:constvalue 1 \\[ 1 '))
+                  WHERE polpermissive AND 0 = ANY (polroles) AND EXISTS (
+                    SELECT FROM (VALUES (polqual::text), (polwithcheck::text)) AS side (tree)
+                     WHERE tree ~ '^\\{CONST :consttype 16 .*:constvalue 1 \\[ 1 '
+                        OR regexp_replace(tree, ':location -?\\d+', '', 'g')
+                           ~ '^\\{OPEXPR :opno (96|98) .*:args \\((\\{CONST [^}]*\\}) \\2\\)'))
                   AS always_true,
                 (SELECT string_agg(DISTINCT command, ', ') FROM (
                    SELECT polcmd::text AS command, polroles FROM pg_policy q

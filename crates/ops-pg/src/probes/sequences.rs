@@ -1,7 +1,5 @@
 //! `pg.sequences`: how much of its range each sequence has used.
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 use ops_core::{
     Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Result,
@@ -9,32 +7,54 @@ use ops_core::{
 };
 use serde_json::json;
 
+use crate::grants;
 use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
 use crate::target::PgTarget;
 
-/// Serves PostgreSQL 14 and later. `pg_sequences.last_value` is null both for a sequence that was never used and
-/// for one that we may not read, so the privilege is asked for by itself. An identity or serial column is found
-/// through its dependency, since a bigint sequence may fill an integer column.
+/// Serves PostgreSQL 14 and later. The function's null stands both for a sequence that was never used and for one
+/// that we may not read, so the privilege is asked for by itself. One that is locked (TRUNCATE … RESTART IDENTITY
+/// locks those of its table) is not waited for, and an unlogged one cannot be read on a standby. A bigint sequence
+/// may fill an integer column: the narrowest of those that own it or take their default from it counts.
 const SQL: &str = "
 SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS sequence,
-       has_sequence_privilege(c.oid, 'SELECT, USAGE') AS readable,
-       v.last_value, s.seqincrement AS increment, s.seqcycle AS cycles,
-       s.seqmin AS minimum, s.seqmax AS maximum,
-       quote_ident(tn.nspname) || '.' || quote_ident(t.relname) AS owner_table,
-       quote_ident(a.attname) AS owner_column,
-       coalesce(nullif(y.typbasetype, 0), y.oid)::regtype::text AS owner_type
+       x.readable, x.locked,
+       CASE WHEN x.readable AND NOT x.locked AND (c.relpersistence = 'p' OR NOT pg_is_in_recovery())
+            THEN {last_value} END AS last_value,
+       s.seqincrement AS increment, s.seqcycle AS cycles, s.seqmin AS minimum, s.seqmax AS maximum,
+       f.owner_table, f.owner_column, f.owner_type
   FROM pg_sequence s
   JOIN pg_class c ON c.oid = s.seqrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_sequences v ON v.schemaname = n.nspname AND v.sequencename = c.relname
-  LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
-                       AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
-  LEFT JOIN pg_class t ON t.oid = d.refobjid
-  LEFT JOIN pg_namespace tn ON tn.oid = t.relnamespace
-  LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-  LEFT JOIN pg_type y ON y.oid = a.atttypid
+ CROSS JOIN LATERAL (
+       SELECT {readable} AS readable,
+              EXISTS (SELECT FROM pg_locks l
+                       WHERE l.locktype = 'relation' AND l.relation = c.oid AND l.mode = 'AccessExclusiveLock'
+                         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS locked) x
+  LEFT JOIN LATERAL (
+       SELECT quote_ident(tn.nspname) || '.' || quote_ident(t.relname) AS owner_table,
+              quote_ident(a.attname) AS owner_column,
+              coalesce(nullif(y.typbasetype, 0), y.oid)::regtype::text AS owner_type
+         FROM (SELECT d.refobjid AS relid, d.refobjsubid::int2 AS attnum FROM pg_depend d
+                WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
+                  AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
+               UNION
+               SELECT e.adrelid, e.adnum FROM pg_depend d JOIN pg_attrdef e ON e.oid = d.objid
+                WHERE d.classid = 'pg_attrdef'::regclass
+                  AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid) fills
+         JOIN pg_attribute a ON a.attrelid = fills.relid AND a.attnum = fills.attnum
+         JOIN pg_type y ON y.oid = a.atttypid
+         JOIN pg_class t ON t.oid = a.attrelid
+         JOIN pg_namespace tn ON tn.oid = t.relnamespace
+        ORDER BY y.typlen < 0, y.typlen, t.oid LIMIT 1) f ON true
  WHERE c.relpersistence <> 't'";
+
+/// `(readable, last_value)` of a role that reads sequences by its own rights.
+const OWN_RIGHTS: (&str, &str) =
+    ("has_sequence_privilege(c.oid, 'SELECT, USAGE')", "pg_sequence_last_value(c.oid)");
+
+/// The same of one that `ops grants` let read them all.
+const GRANTED: (&str, &str) = ("true", "ops.sequence_last_value(c.oid)");
 
 static SPEC: ProbeSpec = ProbeSpec {
     name: "pg.sequences",
@@ -78,11 +98,14 @@ impl PgProbe for Sequences {
     }
 
     async fn probe(&self, cx: &Context, pg: &PgTarget, limits: &Limits) -> Result<ProbeReport> {
-        let rows = pg.read(cx, SQL).await?;
+        let capabilities = pg.capabilities(cx).await?;
+        let (readable, last_value) = if capabilities.reads_every_sequence() { GRANTED } else { OWN_RIGHTS };
+        let rows =
+            pg.read(cx, &SQL.replace("{readable}", readable).replace("{last_value}", last_value)).await?;
         let sequences = rows.iter().map(Sequence::read).collect::<Result<Vec<_>>>()?;
         let mut report = ProbeReport::new("");
         let mut most = 0.0_f64;
-        for sequence in sequences.iter().filter(|sequence| sequence.readable) {
+        for sequence in sequences.iter().filter(|sequence| sequence.readable && !sequence.locked) {
             let Some(used) = sequence.used_percent() else { continue };
             most = most.max(used);
             let measured = Measurement::new("used", used, Unit::Percent)
@@ -92,25 +115,37 @@ impl PgProbe for Sequences {
                 report = report.finding(sequence.finding(severity, used)).measure(measured);
             }
         }
+        let locked: Vec<_> = sequences.iter().filter(|s| s.readable && s.locked).collect();
         let hidden: Vec<_> = sequences.iter().filter(|sequence| !sequence.readable).collect();
-        let summary = format!("{} sequences, the fullest at {most:.1} %", sequences.len() - hidden.len());
-        let report = report.measure(Measurement::new("fullest", most, Unit::Percent)).summary(summary);
+        let seen = match sequences.len() - hidden.len() - locked.len() {
+            1 => "1 sequence".to_owned(),
+            seen => format!("{seen} sequences"),
+        };
+        let summary = format!("{seen}, the fullest at {most:.1} %");
+        let mut report = report.measure(Measurement::new("fullest", most, Unit::Percent)).summary(summary);
+        if let Some(first) = locked.first() {
+            let what = format!("{} locked, such as {}", are(locked.len()), first.name);
+            report = report
+                .unseen(what, Some("SELECT * FROM pg_locks WHERE mode = 'AccessExclusiveLock';".into()));
+        }
         let Some(first) = hidden.first() else { return Ok(report) };
-        let role = pg.capabilities(cx).await?.quoted_role();
-        let schemas: BTreeSet<_> = hidden.iter().map(|sequence| sequence.schema()).collect();
-        let schemas = schemas.into_iter().collect::<Vec<_>>().join(", ");
-        // SELECT reads the last value; USAGE would also let the role draw values.
-        let fix = format!("GRANT SELECT ON ALL SEQUENCES IN SCHEMA {schemas} TO {role};");
-        let what =
-            format!("{} of {} sequences are hidden, such as {}", hidden.len(), sequences.len(), first.name);
+        // SELECT on each would do too, and would miss the next one.
+        let fix = grants::sequence_values(&capabilities.quoted_role());
+        let what = format!("{} of {} hidden, such as {}", hidden.len(), are(sequences.len()), first.name);
         Ok(report.summary(what.clone()).unseen(what, Some(fix)))
     }
+}
+
+fn are(n: usize) -> String {
+    if n == 1 { "1 sequence is".to_owned() } else { format!("{n} sequences are") }
 }
 
 #[derive(Debug)]
 struct Sequence {
     name: String,
     readable: bool,
+    /// Somebody holds or waits for an exclusive lock on it.
+    locked: bool,
     last_value: Option<i64>,
     increment: i64,
     cycles: bool,
@@ -126,6 +161,7 @@ impl Sequence {
         Ok(Self {
             name: row.get("sequence")?,
             readable: row.get("readable")?,
+            locked: row.get("locked")?,
             last_value: row.get("last_value")?,
             increment: row.get("increment")?,
             cycles: row.get("cycles")?,
@@ -133,16 +169,6 @@ impl Sequence {
             maximum: row.get("maximum")?,
             owner: table.zip(column).zip(kind).map(|((table, column), kind)| (table, column, kind)),
         })
-    }
-
-    /// The schema's part of the name: up to the dot that no quote encloses.
-    fn schema(&self) -> &str {
-        let mut quoted = false;
-        let end = self.name.find(|c| {
-            quoted ^= c == '"';
-            c == '.' && !quoted
-        });
-        &self.name[..end.unwrap_or(self.name.len())]
     }
 
     /// The bounds that the sequence and the column that it fills allow together.
@@ -200,6 +226,7 @@ mod tests {
         Sequence {
             name: "public.s".into(),
             readable: true,
+            locked: false,
             last_value: last,
             increment,
             cycles: false,
@@ -224,12 +251,5 @@ mod tests {
             assert!((used - expected).abs() < 0.001, "{used} {sequence:?}");
         }
         assert_eq!(sequence(None, 1, wide, None).used_percent(), None);
-    }
-
-    #[test]
-    fn a_schema_may_hold_a_dot() {
-        let mut odd = sequence(None, 1, (1, 2), None);
-        odd.name = "\"a.b\".\"c.d\"".into();
-        assert_eq!(odd.schema(), "\"a.b\"");
     }
 }

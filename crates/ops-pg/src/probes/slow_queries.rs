@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ops_core::window::{Sample, SampleOutcome, Window, WindowKey, observe};
 use ops_core::{
-    Context, Direction, ErrorKind, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec,
-    Requirement, Result, Severity, Status, ThresholdSpec, Unit,
+    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Requirement,
+    Result, Severity, Status, ThresholdSpec, Unit,
 };
 use serde_json::json;
 
@@ -26,9 +26,6 @@ SELECT s.userid::int8 AS role, s.queryid, sum(s.calls)::float8 AS calls, sum(s.{
    AND s.queryid IS NOT NULL AND s.calls > 0
  GROUP BY s.userid, s.queryid";
 
-/// Who the server is: its system identifier, where we may ask for it.
-const IDENTITY: &str = "SELECT system_identifier::text AS identity FROM pg_control_system()";
-
 /// The texts of the few statements that are reported.
 const TEXTS: &str = "
 SELECT DISTINCT ON (s.queryid) s.queryid, left(s.query, 1000) AS query
@@ -42,11 +39,7 @@ static SPEC: ProbeSpec = ProbeSpec {
         measures: "Per statement of this database, over the window since the last look (or one second, where there \
                    was none): the mean execution time, and the share of all execution time. Never an average since \
                    the server started: that hides what began an hour ago.",
-        queries: &[
-            ("whose counters these are", IDENTITY),
-            ("counters", COUNTERS),
-            ("texts of what is reported", TEXTS),
-        ],
+        queries: &[("counters", COUNTERS), ("texts of what is reported", TEXTS)],
         codes: &[
             ("pg.query.slow", "a statement's mean time is over the bound"),
             ("pg.query.dominant", "a statement takes a large share of all execution time"),
@@ -120,7 +113,7 @@ impl PgProbe for SlowQueries {
         if let Some(blind) = blind(capabilities.statements_tracked.as_deref()) {
             return Ok(blind);
         }
-        let key = WindowKey { server: identity(cx, pg).await?, probe: SPEC.name.to_owned() };
+        let key = WindowKey { server: pg.identity(cx).await?, probe: SPEC.name.to_owned() };
         let sql = counters_sql(extension);
         let outcome = observe(cx, &key, || sample(cx, pg, &capabilities, &sql)).await?;
         let window = match outcome {
@@ -154,19 +147,6 @@ fn blind(tracked: Option<&str>) -> Option<ProbeReport> {
                 "ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'; -- and restart".to_owned(),
             ),
         )),
-    }
-}
-
-/// Primary and standby share their system identifier, and count apart: the address tells them apart, and stands
-/// alone where the identifier is hidden.
-async fn identity(cx: &Context, pg: &PgTarget) -> Result<String> {
-    match pg.read(cx, IDENTITY).await {
-        Ok(rows) => {
-            let identity = rows.first().map(|row| row.get::<String>("identity")).transpose()?;
-            Ok(format!("{} {}", identity.unwrap_or_default(), pg.address()))
-        }
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(pg.address().to_owned()),
-        Err(error) => Err(error),
     }
 }
 

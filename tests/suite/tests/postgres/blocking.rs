@@ -7,7 +7,7 @@ on_each_postgres!(the_idle_reader_is_the_root_and_no_innocent_is_named, async |d
     let row = rows().into_iter().find(|row| row.probe == "pg.blocking").unwrap();
     let held = blocked_alter(&db).await;
     let innocent = db.connect().await.unwrap();
-    let result = row.look(&db, Role::Superuser, true).await;
+    let result = row.look(&db, Role::Superuser, Some(&held)).await;
     drop((held, innocent));
 
     assert_eq!(result.status, Status::Critical);

@@ -2,7 +2,8 @@
 
 use ops_core::{Context, Limits, ProbeResult, ProbeSet, Secret, Status};
 use ops_pg::{PgConfig, PgTarget, RlsConfig};
-use ops_testkit::{TestDb, on_each_postgres};
+use ops_testkit::{Role, TestDb, on_each_postgres};
+use sqlx::{Connection, Executor};
 
 use crate::rows::probe_named;
 
@@ -90,6 +91,67 @@ on_each_postgres!(a_view_of_the_one_who_asks_is_no_leak, async |db: TestDb| {
     db.execute(sql).await;
     let result = look(&db, "pg.rls", PgConfig::default()).await;
     assert_eq!(found(&result), pairs(&[("pg.rls.not_forced", "public.t")]), "{result:#?}");
+});
+
+on_each_postgres!(a_policy_that_is_true_by_itself_is_found, async |db: TestDb| {
+    db.execute(
+        "CREATE TABLE t (id int, tenant text); ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+         ALTER TABLE t FORCE ROW LEVEL SECURITY;
+         CREATE POLICY a ON t FOR SELECT USING (true); CREATE POLICY b ON t FOR UPDATE USING (1 = 1);
+         CREATE POLICY c ON t FOR DELETE USING ('x' = 'x'); CREATE POLICY d ON t FOR INSERT WITH CHECK (1 = 2);
+         CREATE POLICY e ON t AS RESTRICTIVE USING (tenant = 'x')",
+    )
+    .await;
+    let result = look(&db, "pg.rls", PgConfig::default()).await;
+    let policies: Vec<_> = result.findings.iter().map(|f| f.message.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(policies, ["a", "b", "c"], "{result:#?}");
+});
+
+on_each_postgres!(a_sequence_ends_where_the_narrowest_column_that_it_fills_does, async |db: TestDb| {
+    db.execute(
+        "CREATE SEQUENCE numbers; CREATE TABLE wide (id bigint DEFAULT nextval('numbers'));
+         CREATE TABLE narrow (id smallint DEFAULT nextval('numbers')); SELECT setval('numbers', 32000)",
+    )
+    .await;
+    let result = look(&db, "pg.sequences", PgConfig::default()).await;
+    assert_eq!(found(&result), pairs(&[("pg.sequence.exhausted", "public.numbers")]), "{result:#?}");
+    assert!(result.findings[0].message.ends_with("smallint of public.narrow.id"), "{result:#?}");
+});
+
+on_each_postgres!(a_sequence_that_is_locked_hides_only_itself, async |db: TestDb| {
+    db.execute(
+        "CREATE TABLE seen (id serial); SELECT setval('seen_id_seq', 2147000000); CREATE TABLE truncated (id serial)",
+    )
+    .await;
+    let mut other = db.connect().await.unwrap();
+    other.execute("BEGIN; TRUNCATE truncated RESTART IDENTITY").await.unwrap();
+    let result = look(&db, "pg.sequences", PgConfig::default()).await;
+    other.close().await.unwrap();
+    assert_eq!(found(&result), pairs(&[("pg.sequence.exhausted", "public.seen_id_seq")]), "{result:#?}");
+    assert!(result.unseen[0].what.contains("public.truncated_id_seq"), "{result:#?}");
+});
+
+// SQLSTATE 53300 has three causes. Only two of them concern anybody but ops itself.
+on_each_postgres!(a_full_role_is_not_a_full_server, async |db: TestDb| {
+    let nobody = db.role(Role::Nobody);
+    let probes = ["pg.reachable", "pg.connections"];
+    for (limit, expected) in [
+        (format!("ROLE {nobody} CONNECTION LIMIT 0"), Status::Unknown),
+        (format!("ROLE {nobody} CONNECTION LIMIT -1"), Status::Ok),
+        (format!("DATABASE {} CONNECTION LIMIT 0", db.name()), Status::Critical),
+    ] {
+        db.execute(format!("ALTER {limit}; GRANT pg_read_all_stats TO {nobody}")).await;
+        let target =
+            PgTarget::connect_lazily("main", &Secret::from(db.url_as(Role::Nobody)), PgConfig::default());
+        let (target, mut set) = (target.unwrap(), ProbeSet::new("test"));
+        for name in probes {
+            let probe = probe_named(name);
+            target.add_to(&mut set, probe, Limits::defaults(probe.spec()));
+        }
+        for result in set.run(&Context::new()).await.probes {
+            assert_eq!(result.status, expected, "{limit}: {result:#?}");
+        }
+    }
 });
 
 on_each_postgres!(a_misspelt_schema_is_not_a_protected_one, async |db: TestDb| {
