@@ -75,6 +75,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Say why a probe matters, what it measures, its thresholds, its SQL and its grants
     Explain(ExplainArgs),
+    /// Print the rights that let a role see everything that is checked, and no row of a user's
+    Grants(GrantsArgs),
     /// Check, show or describe the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -116,6 +118,16 @@ pub(crate) struct CheckArgs {
 pub(crate) struct ExplainArgs {
     /// A probe such as pg.blocking, or the code of a finding; all probes when left out
     pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GrantsArgs {
+    /// Only for these targets of the configuration
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<String>,
+    /// The role to give them to; by default the one that the target's URL names
+    #[arg(long, value_name = "NAME")]
+    pub(crate) role: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

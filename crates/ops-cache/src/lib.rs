@@ -30,6 +30,7 @@ mod connect;
 mod error;
 #[cfg(test)]
 mod fixtures;
+mod grants;
 mod info;
 mod probe;
 mod probes;
@@ -38,6 +39,7 @@ pub mod server;
 mod target;
 
 pub use config::{RedisConfig, RedisOptions, RootCertificate};
+pub use grants::grants;
 pub use info::{Info, Keyspace};
 pub use probe::{BoundProbe, RedisProbe, registry};
 pub use target::{InfoReading, RedisTarget};

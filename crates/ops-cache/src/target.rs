@@ -134,6 +134,11 @@ impl RedisTarget {
         &self.shared.display
     }
 
+    /// The user that the server's ACL knows us by.
+    pub fn user(&self) -> &str {
+        &self.shared.user
+    }
+
     /// Adds every built-in probe, with its default thresholds.
     pub fn add_all_to(&self, set: &mut ProbeSet) {
         for probe in registry() {

@@ -183,8 +183,8 @@ pub(crate) enum Missing {
 
 /// A name as SQL wants it: quoted where it is not plain lower case. PostgreSQL's own `quote_ident` also quotes
 /// its keywords; a quoted keyword too many does no harm, so everything that could be one is quoted here by the
-/// server, and this is for roles only.
-fn quote_ident(name: &str) -> String {
+/// server, and this is for roles and databases only.
+pub(crate) fn quote_ident(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         && !matches!(

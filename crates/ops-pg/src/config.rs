@@ -1,6 +1,8 @@
 //! What `[postgres.NAME]` says beside its URL.
 
-use schemars::JsonSchema;
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// Settings of one PostgreSQL target. The URL is a secret and comes apart from them.
@@ -8,13 +10,66 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct PgConfig {
-    /// The databases to look into; by default the one that the URL names.
-    pub databases: Vec<String>,
+    /// The databases to look into, or "all" that accept connections; by default the one that the URL names.
+    pub databases: Databases,
     /// A file of PEM certificates to trust, for a private authority.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_certificate: Option<String>,
     /// Where row security must be on.
     pub rls: RlsConfig,
+}
+
+/// Which databases of a server to look into.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Databases {
+    /// These; the first is the one that the whole server is probed through. None stands for the one that the URL
+    /// names.
+    Named(Vec<String>),
+    /// Every one that accepts connections.
+    Every(Every),
+}
+
+/// The word for it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Every {
+    /// Every database that accepts connections and is no template.
+    #[serde(rename = "all")]
+    All,
+}
+
+impl Default for Databases {
+    fn default() -> Self {
+        Databases::Named(Vec::new())
+    }
+}
+
+/// By hand: a shape and a word are one choice to a reader.
+impl JsonSchema for Databases {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Databases".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [{ "type": "array", "items": { "type": "string" } }, { "const": "all" }],
+            "x-ops-expected": "an array of names, or \"all\"",
+        })
+    }
+}
+
+impl Databases {
+    /// Those that are named.
+    pub fn named(&self) -> &[String] {
+        match self {
+            Databases::Named(names) => names,
+            Databases::Every(Every::All) => &[],
+        }
+    }
 }
 
 /// Where row security must be on. By default: on every table of a schema in which some table has it.
@@ -34,7 +89,14 @@ impl PgConfig {
     /// Names the databases to look into.
     #[must_use]
     pub fn with_databases(mut self, databases: impl IntoIterator<Item = String>) -> Self {
-        self.databases = databases.into_iter().collect();
+        self.databases = Databases::Named(databases.into_iter().collect());
+        self
+    }
+
+    /// Looks into every database.
+    #[must_use]
+    pub fn with_every_database(mut self) -> Self {
+        self.databases = Databases::Every(Every::All);
         self
     }
 

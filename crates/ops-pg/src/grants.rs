@@ -1,6 +1,11 @@
 //! The rights that let every probe see, without the right to read a row of a user's.
 
-use ops_core::Requirement;
+use std::collections::BTreeSet;
+
+use ops_core::{ProbeSpec, Requirement};
+
+use crate::capabilities::quote_ident;
+use crate::probe::{Scope, registry};
 
 /// What bloat estimates need.
 pub(crate) const COLUMN_STATISTICS: Requirement =
@@ -39,4 +44,67 @@ pub(crate) fn sequence_values(role: &str) -> String {
          REVOKE ALL ON FUNCTION ops.sequence_last_value(oid) FROM PUBLIC; \
          GRANT EXECUTE ON FUNCTION ops.sequence_last_value(oid) TO {role};"
     )
+}
+
+/// The SQL that lets `role` see everything that the built-in probes look at, for a superuser to run with `psql`: a
+/// login, predefined roles, and in each of `databases` its extensions and the two objects in schema `ops`. None of it
+/// lets the role read a row of a user's table. Running it again changes nothing.
+///
+/// ```
+/// let sql = ops_pg::grants("ops_monitor", &["shop".to_owned()]);
+/// assert!(sql.contains("GRANT pg_monitor TO ops_monitor;"));
+/// ```
+pub fn grants(role: &str, databases: &[String]) -> String {
+    let name = quote_ident(role);
+    let mut sql = format!(
+        "DO $ops$ BEGIN\n  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {literal}) THEN\n    \
+         CREATE ROLE {name} LOGIN; -- its password: \\password {name}\n  END IF;\nEND $ops$;\n",
+        literal = quote_literal(role),
+    );
+    // It holds pg_read_all_stats, pg_read_all_settings and pg_stat_scan_tables, and the right to list the WAL.
+    sql.push_str(&format!("GRANT pg_monitor TO {name};\n"));
+    for needed in needs(Scope::Cluster) {
+        sql.push_str(&statements(&needed, &name));
+    }
+    for database in databases {
+        let quoted = quote_ident(database);
+        sql.push_str(&format!("\n\\connect {quoted}\nGRANT CONNECT ON DATABASE {quoted} TO {name};\n"));
+        for needed in needs(Scope::Database) {
+            sql.push_str(&statements(&needed, &name));
+        }
+        sql.push_str(&lines(&sequence_values(&name)));
+    }
+    sql
+}
+
+/// What the built-in probes of a scope need, each once.
+fn needs(scope: Scope) -> Vec<Requirement> {
+    let mut seen = BTreeSet::new();
+    let specs = registry().iter().filter(|probe| probe.scope() == scope).map(|probe| probe.spec());
+    let requirements = specs.flat_map(|spec: &'static ProbeSpec| spec.requires);
+    requirements.filter(|needed| seen.insert(format!("{needed:?}"))).copied().collect()
+}
+
+fn statements(needed: &Requirement, role: &str) -> String {
+    match needed {
+        needed if *needed == COLUMN_STATISTICS => lines(&column_statistics(role)),
+        Requirement::Extension(name) => format!("CREATE EXTENSION IF NOT EXISTS {name};\n"),
+        Requirement::Grant { statement, .. } => format!("{}\n", statement.replace("{role}", role)),
+        // Those of pg_monitor.
+        Requirement::Role(_) | Requirement::ServerVersion(_) | Requirement::Command(_) => String::new(),
+        _ => String::new(),
+    }
+}
+
+/// One statement a line.
+fn lines(statements: &str) -> String {
+    statements.split("; ").map(|statement| format!("{};\n", statement.trim_end_matches(';'))).collect()
+}
+
+fn quote_literal(text: &str) -> String {
+    // With a backslash, the escape syntax means the same whatever standard_conforming_strings says.
+    match text.contains('\\') {
+        true => format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''")),
+        false => format!("'{}'", text.replace('\'', "''")),
+    }
 }

@@ -20,7 +20,8 @@ mod target;
 mod url;
 
 pub use capabilities::{Capabilities, Extension};
-pub use config::{PgConfig, RlsConfig};
+pub use config::{Databases, Every, PgConfig, RlsConfig};
+pub use grants::grants;
 pub use metric::{MetricConfig, SqlMetric};
 pub use probe::{BoundProbe, PgProbe, Scope, registry};
 pub use row::Row;

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::capabilities::{self, Capabilities};
-use crate::config::PgConfig;
+use crate::config::{Databases, Every, PgConfig};
 use crate::error::translate;
 use crate::row::Row;
 use crate::session::{Link, Ready, Session};
@@ -28,6 +28,12 @@ const OWN: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = 
 
 /// Who the server is, where we may ask for it.
 const IDENTITY: &str = "SELECT system_identifier::text AS identity FROM pg_control_system()";
+
+/// Those of RDS, Azure and Cloud SQL let nobody in but the provider.
+const EVERY_DATABASE: &str = "
+SELECT datname::text AS name FROM pg_database
+ WHERE datallowconn AND NOT datistemplate
+   AND datname NOT IN ('rdsadmin', 'azure_maintenance', 'azure_sys', 'cloudsqladmin') ORDER BY datname";
 
 /// What a second connection may take to cancel what the first one left running.
 const CANCEL_TIME: Duration = Duration::from_millis(800);
@@ -110,7 +116,7 @@ impl PgTarget {
         if let Some(file) = &config.root_certificate {
             options = options.ssl_root_cert(file);
         }
-        if let Some(database) = config.databases.first() {
+        if let Some(database) = config.databases.named().first() {
             options = options.database(database);
         }
         Ok(Self::from_options(name, options, config))
@@ -141,6 +147,25 @@ impl PgTarget {
         Self { inner: Arc::new(inner) }
     }
 
+    /// The targets of the server's databases that the configuration names, this one first. "all" asks the server:
+    /// every database that accepts connections, save templates and those that a provider keeps for itself.
+    ///
+    /// # Errors
+    /// Those of [`PgTarget::read`], where it has to ask.
+    pub async fn databases(&self, cx: &Context) -> Result<Vec<Self>> {
+        let named = match &self.inner.config.databases {
+            Databases::Named(names) => names.get(1..).unwrap_or_default().to_vec(),
+            Databases::Every(Every::All) => {
+                let own = &self.capabilities(cx).await?.database;
+                let rows = self.read(cx, EVERY_DATABASE).await?;
+                let names = rows.iter().map(|row| row.get("name")).collect::<Result<Vec<String>>>()?;
+                names.into_iter().filter(|name| name != own).collect()
+            }
+        };
+        let others = named.iter().map(|name| self.for_database(name));
+        Ok(std::iter::once(self.clone()).chain(others).collect())
+    }
+
     /// The target's name.
     pub fn name(&self) -> &str {
         &self.inner.name
@@ -156,6 +181,14 @@ impl PgTarget {
         match &self.inner.source {
             Source::Options { options, .. } => options.get_database().map(str::to_owned),
             Source::Pool(pool) => pool.connect_options().get_database().map(str::to_owned),
+        }
+    }
+
+    /// The role that it logs in as, where the URL or the environment names one.
+    pub fn role(&self) -> String {
+        match &self.inner.source {
+            Source::Options { options, .. } => options.get_username().to_owned(),
+            Source::Pool(pool) => pool.connect_options().get_username().to_owned(),
         }
     }
 

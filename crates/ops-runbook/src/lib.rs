@@ -4,4 +4,5 @@ pub mod catalogue;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod grants;
 pub mod system;

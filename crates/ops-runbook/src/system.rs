@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use ops_cache::RedisTarget;
-use ops_core::{Error, ErrorKind, HealthProbe, Limits, ProbeSet, ProbeSetOptions, ProbeSpec, Result, Secret};
+use ops_core::{
+    Context, Error, ErrorKind, HealthProbe, Limits, ProbeReport, ProbeSet, ProbeSetOptions, ProbeSpec,
+    Result, Secret,
+};
 use ops_host::{HostTarget, HttpTarget};
-use ops_pg::{MetricConfig, PgConfig, PgTarget, Scope, SqlMetric};
+use ops_pg::{Databases, MetricConfig, PgConfig, PgTarget, Scope, SqlMetric};
 
 use crate::config::Config;
 
@@ -16,6 +20,8 @@ use crate::config::Config;
 pub struct System {
     service: String,
     entries: Vec<Entry>,
+    /// Servers that have yet to say which databases they have.
+    every_database: Vec<PgTarget>,
 }
 
 /// One probe on one target.
@@ -25,6 +31,21 @@ struct Entry {
     database: Option<String>,
     group: &'static str,
     probe: Arc<dyn HealthProbe>,
+}
+
+/// Stands for the databases of a server that did not say which it has.
+#[derive(Debug)]
+struct Unlisted(Error);
+
+#[async_trait]
+impl HealthProbe for Unlisted {
+    fn name(&self) -> &str {
+        "pg.databases"
+    }
+
+    async fn probe(&self, _cx: &Context) -> Result<ProbeReport> {
+        Err(self.0.clone())
+    }
 }
 
 /// What of a [`System`] to check.
@@ -67,11 +88,15 @@ impl System {
     /// # Errors
     /// `InvalidInput` for a URL that is none.
     pub fn of_config(config: &Config) -> Result<Self> {
-        let mut system = Self { service: config.service.clone(), entries: Vec::new() };
+        let mut system =
+            Self { service: config.service.clone(), entries: Vec::new(), every_database: Vec::new() };
         let mut clusters = BTreeMap::new();
         for (name, target) in &config.postgres {
             let postgres = PgTarget::connect_lazily(name, &target.url, target.config.clone())?;
             system.add_postgres(&postgres, |spec| config.limits_for(spec));
+            if matches!(target.config.databases, Databases::Every(_)) {
+                system.every_database.push(postgres.clone());
+            }
             clusters.insert(name.as_str(), postgres);
         }
         for (name, target) in &config.redis {
@@ -96,12 +121,28 @@ impl System {
         Ok(system)
     }
 
+    /// Asks each server of which "all" databases are to be checked what they are, and adds them. One that does not
+    /// answer keeps the database that its URL names, and a line in the report for those that are not known.
+    pub async fn discover(&mut self, cx: &Context, config: &Config) {
+        let asked = std::mem::take(&mut self.every_database);
+        for target in asked {
+            match target.databases(cx).await {
+                Ok(databases) => {
+                    for database in &databases[1..] {
+                        self.add_database(database, |spec| config.limits_for(spec));
+                    }
+                }
+                Err(error) => self.add(target.name(), None, "availability", Unlisted(error)),
+            }
+        }
+    }
+
     /// A PostgreSQL and a Redis given by their URLs alone, with the default thresholds.
     ///
     /// # Errors
     /// `InvalidInput` for a URL that is none.
     pub fn of_urls(postgres: Option<&Secret>, redis: Option<&Secret>) -> Result<Self> {
-        let mut system = Self { service: "ops".to_owned(), entries: Vec::new() };
+        let mut system = Self { service: "ops".to_owned(), entries: Vec::new(), every_database: Vec::new() };
         if let Some(url) = postgres {
             let target = PgTarget::connect_lazily("postgres", url, PgConfig::default())?;
             system.add_postgres(&target, Limits::defaults);
@@ -148,18 +189,24 @@ impl System {
 
     /// Cluster probes once, by way of the first database; the others in every database named.
     fn add_postgres(&mut self, target: &PgTarget, limits: impl Fn(&'static ProbeSpec) -> Limits) {
-        let databases = target.config().databases.clone();
-        let others = databases.iter().skip(1).map(|database| target.for_database(database));
-        for (index, target) in std::iter::once(target.clone()).chain(others).enumerate() {
-            for probe in ops_pg::registry() {
-                let spec = probe.spec();
-                let database = match probe.scope() {
-                    Scope::Cluster if index > 0 => continue,
-                    Scope::Cluster => None,
-                    Scope::Database => target.database(),
-                };
-                self.add(target.name(), database, spec.group, target.bind(*probe, limits(spec)));
-            }
+        for probe in ops_pg::registry() {
+            let spec = probe.spec();
+            let database = match probe.scope() {
+                Scope::Cluster => None,
+                Scope::Database => target.database(),
+            };
+            self.add(target.name(), database, spec.group, target.bind(*probe, limits(spec)));
+        }
+        for name in target.config().databases.named().iter().skip(1) {
+            self.add_database(&target.for_database(name), &limits);
+        }
+    }
+
+    /// The probes that look into a database, for one more of a server's.
+    fn add_database(&mut self, target: &PgTarget, limits: impl Fn(&'static ProbeSpec) -> Limits) {
+        for probe in ops_pg::registry().iter().filter(|probe| probe.scope() == Scope::Database) {
+            let spec = probe.spec();
+            self.add(target.name(), target.database(), spec.group, target.bind(*probe, limits(spec)));
         }
     }
 
@@ -187,7 +234,9 @@ impl System {
         group: &'static str,
         probe: impl HealthProbe + 'static,
     ) {
-        let probe = Arc::new(probe);
-        self.entries.push(Entry { target: target.to_owned(), database, group, probe });
+        let entry = Entry { target: target.to_owned(), database, group, probe: Arc::new(probe) };
+        // Beside what there is of the same target already: the report follows this order.
+        let behind = self.entries.iter().rposition(|other| other.target == entry.target);
+        self.entries.insert(behind.map_or(self.entries.len(), |at| at + 1), entry);
     }
 }

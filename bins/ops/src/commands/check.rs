@@ -45,13 +45,14 @@ impl Failure {
 fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
     let mut options = ProbeSetOptions::default();
     let urls = urls(global, args);
-    let system = match &urls {
+    let mut config = None;
+    let mut system = match &urls {
         (None, None) => {
-            let config = read_config(global)?;
+            let config = config.insert(read_config(global)?);
             options = options
                 .with_run_deadline(config.check.timeout)
                 .with_probe_deadline(config.check.probe_timeout);
-            system_of(&config, args)?
+            system_of(config, args)?
         }
         (postgres, redis) => System::of_urls(postgres.as_ref(), redis.as_ref())?,
     };
@@ -59,12 +60,14 @@ fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
         options = options.with_run_deadline(timeout).with_probe_deadline(options.probe_deadline.min(timeout));
     }
     let selection = Selection::new(&args.targets, &args.only)?;
-    let probes = system.probes(&selection, options)?;
     block_on(async {
         let cx = Context::new();
         signals::cancel_on_signal(&cx, "ops: stopping; Ctrl-C again ends at once")
             .map_err(|error| Error::new(ErrorKind::Bug, "listen for signals").because(error.to_string()))?;
-        let report = probes.run(&cx).await;
+        if let Some(config) = &config {
+            system.discover(&cx.with_deadline(options.probe_deadline), config).await;
+        }
+        let report = system.probes(&selection, options)?.run(&cx).await;
         for probe in &report.probes {
             tracing::debug!(of = %probe.target, status = %probe.status, took_ms = probe.took_ms, "{}", probe.probe);
         }

@@ -4,6 +4,7 @@ mod check;
 mod config;
 mod demo;
 mod explain;
+mod grants;
 mod init;
 
 use std::future::Future;
@@ -62,6 +63,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Check(args) => return check::run(&cli.global, args),
         Command::Explain(args) => explain::run(&cli.global, args),
+        Command::Grants(args) => grants::run(&cli.global, args),
         Command::Config(command) => config::run(&cli.global, command),
         Command::Demo(args) => demo::run(&cli.global, args),
     };

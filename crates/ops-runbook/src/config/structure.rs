@@ -92,7 +92,9 @@ impl Check<'_, '_> {
         }
         let mistyped = |branch: &&Vec<ValidationError<'static>>| {
             branch.iter().any(|inner| {
-                inner.instance_path().as_str() == pointer && matches!(inner.kind(), Kind::Type { .. })
+                inner.instance_path().as_str() == pointer
+                    // A word among other shapes: "all", or an array of names.
+                    && matches!(inner.kind(), Kind::Type { .. } | Kind::Enum { .. } | Kind::Constant { .. })
             })
         };
         let mut meant = branches.iter().filter(|branch| !mistyped(branch));

@@ -100,7 +100,7 @@ fn wrong_types_name_both() {
     for (text, expected) in [
         (
             "databases = \"shop\"",
-            "ops.toml:3:13: `databases` in [postgres.main]: expected an array, found a string",
+            "ops.toml:3:13: `databases` in [postgres.main]: expected an array of names, or \"all\", found a string",
         ),
         (
             "databases = [\"a\", 2, \"c\", 4]",

@@ -19,7 +19,7 @@ fn the_example_is_read() {
     let main = &config.postgres["main"];
     assert_eq!(main.url.expose_secret(), "postgres://ops:hunter2@db/shop");
     assert_eq!(
-        (main.config.databases.as_slice(), main.config.rls.schemas.as_slice()),
+        (main.config.databases.named(), main.config.rls.schemas.as_slice()),
         (&["shop".to_owned()][..], &["public".to_owned()][..])
     );
     let replica = &config.postgres["replica"];

@@ -1,0 +1,71 @@
+//! What `ops grants` gives is enough to see, and not enough to read.
+
+use ops_core::{Context, ProbeSet, Secret, Status};
+use ops_pg::{PgConfig, PgTarget, grants};
+use ops_testkit::{Role, TestDb, on_each_postgres};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+
+/// Runs the script as `psql` would: in the databases that it names.
+async fn apply(db: &TestDb, role: &str) {
+    let script = grants(role, &[db.name().to_owned()]);
+    let mut connection = db.connect().await.unwrap();
+    for part in script.split("\\connect ") {
+        let sql = part.strip_prefix(db.name()).unwrap_or(part).to_owned();
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+    }
+    connection.close().await.unwrap();
+}
+
+on_each_postgres!(least_privilege_sees_everything_and_reads_nothing, async |db: TestDb| {
+    db.execute(
+        "CREATE TABLE orders (id serial PRIMARY KEY, secret text); ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY p ON orders USING (secret = 'x');
+         INSERT INTO orders (secret) SELECT 'card ' || i FROM generate_series(1, 1000) i; ANALYZE orders",
+    )
+    .await;
+    let role = db.role(Role::Nobody);
+    for _ in 0..2 {
+        apply(&db, &role).await;
+    }
+
+    let target = PgTarget::connect_lazily("main", &Secret::from(db.url_as(Role::Nobody)), PgConfig::default());
+    let mut set = ProbeSet::new("test");
+    target.unwrap().add_all_to(&mut set);
+    let report = set.run(&Context::new()).await;
+    let unseen: Vec<_> = report.probes.iter().filter(|probe| probe.status == Status::Unknown).collect();
+    assert!(report.coverage >= 0.95, "{unseen:#?}");
+
+    let mut reader = db.connect_as(Role::Nobody).await.unwrap();
+    for table in ["orders", "pg_statistic", "orders_id_seq"] {
+        let refused = reader.execute(AssertSqlSafe(format!("SELECT * FROM {table}"))).await.unwrap_err();
+        let refused = refused.into_database_error().unwrap();
+        assert_eq!(refused.code().as_deref(), Some("42501"), "{table}");
+    }
+    let values = reader.fetch_all("SELECT * FROM pg_stats WHERE tablename = 'orders'").await.unwrap();
+    assert!(values.is_empty(), "{} rows of statistics", values.len());
+    let drawn = reader.execute("SELECT nextval('orders_id_seq')").await.unwrap_err();
+    assert_eq!(drawn.into_database_error().unwrap().code().as_deref(), Some("42501"));
+    let last = reader.fetch_one("SELECT ops.sequence_last_value('orders_id_seq'::regclass)").await.unwrap();
+    assert_eq!(last.get::<i64, _>(0), 1000);
+    reader.close().await.unwrap();
+});
+
+// A schema of that name may be anybody's: only what a superuser made in it is called.
+on_each_postgres!(an_impostor_is_not_called, async |db: TestDb| {
+    let (monitor, nobody) = (db.role(Role::Monitor), db.role(Role::Nobody));
+    db.execute(format!(
+        "CREATE SEQUENCE numbers; CREATE SCHEMA ops AUTHORIZATION {monitor}; GRANT USAGE ON SCHEMA ops TO {nobody};
+         SET ROLE {monitor};
+         CREATE FUNCTION ops.sequence_last_value(oid) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
+           AS $$ BEGIN RAISE 'called'; END $$"
+    ))
+    .await;
+    let url = Secret::from(db.url_as(Role::Nobody));
+    let target = PgTarget::connect_lazily("main", &url, PgConfig::default()).unwrap();
+    let mut set = ProbeSet::new("test");
+    target.add_all_to(&mut set);
+    let report = set.run(&Context::new()).await;
+    let sequences = report.probes.iter().find(|probe| probe.probe == "pg.sequences").unwrap();
+    assert_eq!(sequences.status, Status::Unknown);
+    assert!(sequences.summary.contains("hidden"), "{sequences:#?}");
+});
