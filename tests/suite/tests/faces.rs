@@ -6,6 +6,8 @@ mod codes;
 mod config;
 #[path = "faces/explain.rs"]
 mod explain;
+#[path = "faces/grants.rs"]
+mod grants;
 #[path = "faces/help.rs"]
 mod help;
 #[path = "demo/local.rs"]

@@ -60,6 +60,12 @@ impl Local {
         Self { postgres_bin: PathBuf::new(), path: OsString::new(), redis: None }
     }
 
+    /// One of PostgreSQL's own programs.
+    #[allow(dead_code, reason = "some of it is for other tests")]
+    pub(crate) fn postgres_program(&self, name: &str) -> PathBuf {
+        self.postgres_bin.join(name)
+    }
+
     pub(crate) fn options(&self) -> DemoOptions {
         let options = DemoOptions::default().with_path(&self.path).with_postgres_bin(&self.postgres_bin);
         match &self.redis {

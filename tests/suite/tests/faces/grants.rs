@@ -1,0 +1,66 @@
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use ops_core::HealthReport;
+use ops_testkit::{Missing, Said, or_skip};
+use sqlx::{Connection, Executor, PgConnection};
+
+use crate::local::complete;
+use crate::{healthy, ops};
+
+// The script is what an administrator pipes into psql; what it gives is enough for every database.
+#[tokio::test]
+async fn what_it_prints_lets_a_role_see_every_database() {
+    let Some(local) = complete().await else { return };
+    let psql = local.postgres_program("psql");
+    if or_skip(psql.exists().then_some(()).ok_or_else(|| Missing::new("psql"))).is_none() {
+        return;
+    }
+    let demo = healthy(&local).await;
+    let url = demo.postgres_url();
+    let mut shop = PgConnection::connect(url).await.unwrap();
+    shop.execute("CREATE DATABASE \"Second One\"").await.unwrap();
+
+    let directory = tempfile::tempdir().unwrap();
+    let configure = |url: &str| {
+        let config = format!("[postgres.main]\nurl = \"{url}\"\ndatabases = \"all\"\n");
+        std::fs::write(directory.path().join("ops.toml"), config).unwrap();
+    };
+    let run = |arguments: &[&str]| Said::by(local.ops(arguments).current_dir(&directory));
+
+    configure(url);
+    let script = run(&["grants", "main", "--role", "Watch Dog"]);
+    assert_eq!((script.code, &*script.stderr), (Some(0), ""));
+    for _ in 0..2 {
+        let mut child = Command::new(&psql)
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", url])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(script.stdout.as_bytes()).unwrap();
+        let done = child.wait_with_output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    configure(&url.replace("//postgres@", "//Watch%20Dog@"));
+    let said = run(&["check", "-o", "json"]);
+    let report: HealthReport = serde_json::from_str(&said.stdout).unwrap();
+    let databases: BTreeSet<_> = report.probes.iter().filter_map(|probe| probe.database.as_deref()).collect();
+    assert_eq!(databases, ["Second One", "postgres", "shop"].into());
+    let unseen: Vec<_> = report.probes.iter().filter(|probe| !probe.unseen.is_empty()).collect();
+    assert!(report.coverage >= 0.95, "{unseen:#?}");
+    shop.close().await.unwrap();
+    demo.stop().await.unwrap();
+}
+
+#[test]
+fn it_needs_a_target_that_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ops.toml");
+    std::fs::write(&path, "[postgres.main]\nurl = \"postgres://h/d\"\n").unwrap();
+    let said = ops(&["--config", path.to_str().unwrap(), "grants", "mian"]);
+    assert_eq!(said.code, Some(64), "{said:?}");
+    assert!(said.stderr.contains("\"mian\""), "{said:?}");
+}
