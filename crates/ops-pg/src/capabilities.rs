@@ -7,6 +7,7 @@ use ops_core::{Requirement, Result};
 use serde::Deserialize;
 
 use crate::grants;
+use crate::quote;
 use crate::row::Row;
 
 /// Serves PostgreSQL 14 and later. `pg_has_role(…, 'USAGE')` is true for a superuser too. What `ops grants` makes
@@ -115,7 +116,7 @@ impl Capabilities {
 
     /// The current role as SQL names it.
     pub fn quoted_role(&self) -> String {
-        quote_ident(&self.role)
+        quote::ident(&self.role)
     }
 
     /// Where the statistics of columns may be read, as a `FROM` item with the columns `relid`, `attnum`,
@@ -181,19 +182,6 @@ pub(crate) enum Missing {
     NotApplicable { reason: String },
 }
 
-/// A name as SQL wants it: quoted where it is not plain lower case. PostgreSQL's own `quote_ident` also quotes
-/// its keywords; a quoted keyword too many does no harm, so everything that could be one is quoted here by the
-/// server, and this is for roles and databases only.
-pub(crate) fn quote_ident(name: &str) -> String {
-    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        && !matches!(
-            name,
-            "user" | "public" | "all" | "none" | "session_user" | "current_user" | "current_role"
-        );
-    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,13 +193,6 @@ mod tests {
             [("1.10", true), ("1.9", true), ("1.8", false), ("2.0", true), ("1", false)]
         {
             assert_eq!(at(version).at_least(1, 9), expected, "{version}");
-        }
-    }
-
-    #[test]
-    fn odd_roles_are_quoted() {
-        for (name, expected) in [("app", "app"), ("user", "\"user\""), ("My\"Role", "\"My\"\"Role\"")] {
-            assert_eq!(quote_ident(name), expected);
         }
     }
 }

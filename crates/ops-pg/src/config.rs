@@ -1,9 +1,13 @@
 //! What `[postgres.NAME]` says beside its URL.
 
+mod isolation;
+
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+
+pub use isolation::{IsolationConfig, TenantConfig};
 
 /// Settings of one PostgreSQL target. The URL is a secret and comes apart from them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -17,6 +21,8 @@ pub struct PgConfig {
     pub root_certificate: Option<String>,
     /// Where row security must be on.
     pub rls: RlsConfig,
+    /// Tenants to become in turn, to prove that neither sees the other's rows.
+    pub isolation: Vec<IsolationConfig>,
 }
 
 /// Which databases of a server to look into.
@@ -97,6 +103,13 @@ impl PgConfig {
     #[must_use]
     pub fn with_every_database(mut self) -> Self {
         self.databases = Databases::Every(Every::All);
+        self
+    }
+
+    /// Has isolation proven.
+    #[must_use]
+    pub fn with_isolation(mut self, isolation: impl IntoIterator<Item = IsolationConfig>) -> Self {
+        self.isolation = isolation.into_iter().collect();
         self
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use ops_core::{ProbeSpec, Requirement};
 
-use crate::capabilities::quote_ident;
 use crate::probe::{Scope, registry};
+use crate::quote;
 
 /// What bloat estimates need.
 pub(crate) const COLUMN_STATISTICS: Requirement =
@@ -55,11 +55,11 @@ pub(crate) fn sequence_values(role: &str) -> String {
 /// assert!(sql.contains("GRANT pg_monitor TO ops_monitor;"));
 /// ```
 pub fn grants(role: &str, databases: &[String]) -> String {
-    let name = quote_ident(role);
+    let name = quote::ident(role);
     let mut sql = format!(
         "DO $ops$ BEGIN\n  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {literal}) THEN\n    \
          CREATE ROLE {name} LOGIN; -- its password: \\password {name}\n  END IF;\nEND $ops$;\n",
-        literal = quote_literal(role),
+        literal = quote::literal(role),
     );
     // It holds pg_read_all_stats, pg_read_all_settings and pg_stat_scan_tables, and the right to list the WAL.
     sql.push_str(&format!("GRANT pg_monitor TO {name};\n"));
@@ -67,7 +67,7 @@ pub fn grants(role: &str, databases: &[String]) -> String {
         sql.push_str(&statements(&needed, &name));
     }
     for database in databases {
-        let quoted = quote_ident(database);
+        let quoted = quote::ident(database);
         sql.push_str(&format!("\n\\connect {quoted}\nGRANT CONNECT ON DATABASE {quoted} TO {name};\n"));
         for needed in needs(Scope::Database) {
             sql.push_str(&statements(&needed, &name));
@@ -99,12 +99,4 @@ fn statements(needed: &Requirement, role: &str) -> String {
 /// One statement a line.
 fn lines(statements: &str) -> String {
     statements.split("; ").map(|statement| format!("{};\n", statement.trim_end_matches(';'))).collect()
-}
-
-fn quote_literal(text: &str) -> String {
-    // With a backslash, the escape syntax means the same whatever standard_conforming_strings says.
-    match text.contains('\\') {
-        true => format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''")),
-        false => format!("'{}'", text.replace('\'', "''")),
-    }
 }

@@ -13,6 +13,7 @@ mod grants;
 mod metric;
 mod probe;
 mod probes;
+mod quote;
 mod row;
 mod session;
 mod statement;
@@ -20,7 +21,7 @@ mod target;
 mod url;
 
 pub use capabilities::{Capabilities, Extension};
-pub use config::{Databases, Every, PgConfig, RlsConfig};
+pub use config::{Databases, Every, IsolationConfig, PgConfig, RlsConfig, TenantConfig};
 pub use grants::grants;
 pub use metric::{MetricConfig, SqlMetric};
 pub use probe::{BoundProbe, PgProbe, Scope, registry};

@@ -270,6 +270,15 @@ impl PgTarget {
         self.settle(cx, &mut session, link, ready, outcome).await
     }
 
+    /// Like [`PgTarget::read`], in a transaction that may write, and is rolled back: to see what would be refused.
+    pub(crate) async fn try_and_roll_back(&self, cx: &Context, sql: &str) -> Result<Vec<Row>> {
+        let mut session = self.session(cx).await?;
+        let (mut link, ready) = self.open(cx, &mut session).await?;
+        let open = OPEN.replace("BEGIN READ ONLY", "BEGIN");
+        let outcome = self.send(cx, link.connection(), format!("{open};{OWN};{sql};ROLLBACK")).await;
+        self.settle(cx, &mut session, link, ready, outcome).await
+    }
+
     async fn session(&self, cx: &Context) -> Result<MutexGuard<'_, Session>> {
         cx.run("wait for the connection", async { Ok(cx.waiting(self.inner.session.lock()).await) }).await
     }

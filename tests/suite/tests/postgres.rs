@@ -8,6 +8,8 @@ mod conformance;
 mod grants;
 #[path = "postgres/harm.rs"]
 mod harm;
+#[path = "postgres/isolation.rs"]
+mod isolation;
 #[path = "postgres/judgement.rs"]
 mod judgement;
 #[path = "postgres/metric.rs"]

@@ -5,6 +5,7 @@ mod connections;
 mod index_duplicate;
 mod reachable;
 mod rls;
+mod rls_isolation;
 mod sequences;
 mod slow_queries;
 mod windowed;
@@ -22,4 +23,5 @@ pub(crate) static ALL: &[&dyn PgProbe] = &[
     &slow_queries::SlowQueries,
     &index_duplicate::IndexDuplicate,
     &rls::Rls,
+    &rls_isolation::RlsIsolation,
 ];

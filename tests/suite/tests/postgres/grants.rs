@@ -28,7 +28,8 @@ on_each_postgres!(least_privilege_sees_everything_and_reads_nothing, async |db: 
         apply(&db, &role).await;
     }
 
-    let target = PgTarget::connect_lazily("main", &Secret::from(db.url_as(Role::Nobody)), PgConfig::default());
+    let target =
+        PgTarget::connect_lazily("main", &Secret::from(db.url_as(Role::Nobody)), PgConfig::default());
     let mut set = ProbeSet::new("test");
     target.unwrap().add_all_to(&mut set);
     let report = set.run(&Context::new()).await;

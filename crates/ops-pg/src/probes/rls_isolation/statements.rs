@@ -1,0 +1,126 @@
+//! What is asked as a tenant.
+
+use crate::config::{IsolationConfig, TenantConfig};
+use crate::quote::{ident, literal};
+
+/// Serves PostgreSQL 14 and later. The role to become, and whether we may.
+pub(super) const ROLE: &str = "
+SELECT r.rolsuper AS superuser, r.rolbypassrls AS bypasses,
+       pg_has_role(current_user, r.oid, {become}) AS reachable
+  FROM pg_roles r WHERE r.rolname = {role}";
+
+/// Serves PostgreSQL 14 and later. The relations that are named, and every view over them, each with its tenant
+/// column where it has one.
+pub(super) const RELATIONS: &str = "
+WITH RECURSIVE shown AS (
+  SELECT c.oid, true AS named
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+   WHERE n.nspname || '.' || c.relname = ANY ({names})
+  UNION
+  SELECT w.ev_class, false
+    FROM shown s
+    JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid
+                    AND d.classid = 'pg_rewrite'::regclass
+    JOIN pg_rewrite w ON w.oid = d.objid AND w.ev_class <> s.oid)
+SELECT n.nspname || '.' || c.relname AS plain_name,
+       quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name, c.relkind::text AS kind,
+       bool_or(s.named) AS named, c.relrowsecurity AND NOT c.relforcerowsecurity AS owner_sees_all,
+       pg_has_role({role}, c.relowner, 'USAGE') AS owned, quote_ident(a.attname) AS tenant_column
+  FROM shown s
+  JOIN pg_class c ON c.oid = s.oid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = {column} AND NOT a.attisdropped
+ GROUP BY c.oid, n.nspname, a.attname
+ ORDER BY 1";
+
+/// Serves PostgreSQL 14 and later. The functions that are named and can be called without an argument.
+pub(super) const FUNCTIONS: &str = "
+SELECT DISTINCT n.nspname || '.' || p.proname AS plain_name,
+       quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '()' AS name
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+ WHERE n.nspname || '.' || p.proname = ANY ({names}) AND p.pronargs = p.pronargdefaults AND p.prokind = 'f'
+ ORDER BY 1";
+
+/// Fills the braces of the above.
+pub(super) fn filled(sql: &str, isolation: &IsolationConfig, names: &[String], major: u32) -> String {
+    let names = names.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ");
+    sql.replace("{names}", &format!("ARRAY[{names}]::text[]"))
+        .replace("{role}", &literal(&isolation.role))
+        .replace("{column}", &literal(&isolation.column))
+        // Membership alone no longer lets one become a role from 16 on.
+        .replace("{become}", if major >= 16 { "'SET'" } else { "'MEMBER'" })
+}
+
+/// Becomes a tenant for the rest of the transaction. Its statements find what its clients' do: the policies' own
+/// functions may rely on the search path.
+fn tenant(isolation: &IsolationConfig, tenant: &TenantConfig) -> String {
+    let setting = isolation.setting.split('.').map(ident).collect::<Vec<_>>().join(".");
+    let claims = literal(tenant.claims.as_ref().unwrap_or(&tenant.id));
+    let role = ident(&isolation.role);
+    format!("SET LOCAL search_path TO DEFAULT; SET LOCAL ROLE {role}; SET LOCAL {setting} = {claims}")
+}
+
+/// Whether `own` sees a row of its own, and one of `other`'s. The ids are plain literals, so that an index on the
+/// column serves.
+pub(super) fn look(
+    isolation: &IsolationConfig,
+    own: &TenantConfig,
+    other: &TenantConfig,
+    relation: &str,
+    column: &str,
+) -> String {
+    let sees = |id: &str| format!("EXISTS (SELECT FROM {relation} WHERE {column} = {})", literal(id));
+    format!(
+        "{}; SELECT current_user::text AS role, {} AS own, {} AS other",
+        tenant(isolation, own),
+        sees(&own.id),
+        sees(&other.id)
+    )
+}
+
+/// What a tenant must not be able to do to the other's rows, in words, with the statement that tries it.
+pub(super) fn writes(
+    isolation: &IsolationConfig,
+    own: &TenantConfig,
+    other: &TenantConfig,
+    table: &str,
+    column: &str,
+) -> Vec<(&'static str, String)> {
+    let (mine, theirs) = (literal(&own.id), literal(&other.id));
+    let one_of_theirs =
+        format!("(tableoid, ctid) = (SELECT tableoid, ctid FROM {table} WHERE {column} = {theirs} LIMIT 1)");
+    let key = literal(&isolation.column);
+    [
+        (
+            "insert a row for",
+            format!(
+                "INSERT INTO {table} SELECT (jsonb_populate_record(r, jsonb_build_object({key}, {theirs}))).* \
+                 FROM {table} r WHERE {column} = {mine} LIMIT 1"
+            ),
+        ),
+        // By a cursor: an UPDATE that reads a column is held by the policies for reading as well, and one that
+        // reads none, as an attacker would write it, would take every row of the tenant's.
+        ("hand a row over to", format!("UPDATE {table} SET {column} = {theirs} WHERE CURRENT OF own")),
+        ("update a row of", format!("UPDATE {table} SET {column} = {column} WHERE {one_of_theirs}")),
+        ("delete a row of", format!("DELETE FROM {table} WHERE {one_of_theirs}")),
+    ]
+    .map(|(what, statement)| {
+        let cursor = format!("own CURSOR FOR SELECT 1 FROM {table} WHERE {column} = {mine} LIMIT 1 FOR UPDATE;");
+        let (declare, open) = match statement.contains("CURRENT OF own") {
+            true => (cursor, "OPEN own; MOVE own;"),
+            false => (String::new(), ""),
+        };
+        (what, counted(&tenant(isolation, own), &declare, open, &statement))
+    })
+    .into()
+}
+
+/// RETURNING would apply the policies for reading as well, and hide what only those for writing let through: the
+/// rows are counted by the server.
+fn counted(tenant: &str, declare: &str, open: &str, statement: &str) -> String {
+    format!(
+        "{tenant}; DO $ops_try$ DECLARE n bigint; {declare} BEGIN {open} {statement}; GET DIAGNOSTICS n = ROW_COUNT; \
+         PERFORM pg_catalog.set_config('ops.rows', n::text, true); END $ops_try$; \
+         SELECT pg_catalog.current_setting('ops.rows')::bigint AS rows"
+    )
+}

@@ -1,0 +1,130 @@
+//! Isolation is tried, not read out of a catalogue.
+
+use ops_core::{Context, Limits, ProbeResult, ProbeSet, Secret, Status};
+use ops_pg::{IsolationConfig, PgConfig, PgTarget, TenantConfig};
+use ops_testkit::{Role, TestDb, on_each_postgres};
+use sqlx::Row;
+
+use crate::rows::probe_named;
+
+/// Two tenants with a row each, and a role for their clients, behind a policy that holds.
+async fn tenants(db: &TestDb) -> IsolationConfig {
+    let app = db.role(Role::Nobody);
+    db.execute(format!(
+        "CREATE TABLE orders (id int PRIMARY KEY, tenant int NOT NULL, item text);
+         CREATE TABLE lines (id int PRIMARY KEY, tenant int NOT NULL);
+         INSERT INTO orders VALUES (1, 1, 'a'), (2, 2, 'b'); INSERT INTO lines VALUES (1, 1), (2, 2);
+         ALTER TABLE orders ENABLE ROW LEVEL SECURITY; ALTER TABLE lines ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY own ON orders USING (tenant = current_setting('app.tenant')::int);
+         CREATE POLICY own ON lines USING (tenant = current_setting('app.tenant')::int);
+         GRANT SELECT, INSERT, UPDATE, DELETE ON orders, lines TO {app}"
+    ))
+    .await;
+    let tenants = [TenantConfig::new("acme", "1"), TenantConfig::new("globex", "2")];
+    let relations = ["public.orders", "public.lines"].map(str::to_owned);
+    IsolationConfig::new(app, "app.tenant", "tenant", tenants).with_relations(relations)
+}
+
+async fn look(db: &TestDb, role: Role, isolation: &IsolationConfig) -> ProbeResult {
+    let config = PgConfig::default().with_isolation([isolation.clone()]);
+    let target = PgTarget::connect_lazily("main", &Secret::from(db.url_as(role)), config).unwrap();
+    let probe = probe_named("pg.rls_isolation");
+    let mut set = ProbeSet::new("test");
+    target.add_to(&mut set, probe, Limits::defaults(probe.spec()));
+    set.run(&Context::new()).await.probes.remove(0)
+}
+
+/// Code and object of each finding, sorted and each once.
+fn found(result: &ProbeResult) -> Vec<(&str, &str)> {
+    let mut found: Vec<_> =
+        result.findings.iter().map(|f| (&*f.code, f.object.as_deref().unwrap_or_default())).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+async fn rows_left(db: &TestDb) -> i64 {
+    let mut connection = db.connect().await.unwrap();
+    sqlx::query("SELECT count(*) FROM orders").fetch_one(&mut connection).await.unwrap().get(0)
+}
+
+on_each_postgres!(tenants_behind_policies_that_hold_are_isolated, async |db: TestDb| {
+    let isolation = tenants(&db).await.with_writes();
+    db.execute("CREATE POLICY strict ON orders AS RESTRICTIVE USING (true) WITH CHECK (tenant > 0)").await;
+    let result = look(&db, Role::Superuser, &isolation).await;
+    assert_eq!((result.status, found(&result)), (Status::Ok, Vec::new()), "{result:#?}");
+    assert_eq!(result.measurements.iter().map(|m| m.value).collect::<Vec<_>>(), [2.0, 2.0]);
+    assert_eq!(rows_left(&db).await, 2);
+});
+
+// Every table has its policy, and each of these walks around it.
+on_each_postgres!(a_leak_that_no_policy_shows_is_found, async |db: TestDb| {
+    let isolation = tenants(&db).await.with_functions(["public.all_orders".to_owned()]);
+    let app = &isolation.role;
+    db.execute(format!(
+        "CREATE VIEW report AS SELECT * FROM orders; GRANT SELECT ON report TO {app};
+         CREATE VIEW hidden AS SELECT * FROM orders;
+         CREATE VIEW totals AS SELECT count(*) FROM orders; GRANT SELECT ON totals TO {app};
+         CREATE MATERIALIZED VIEW kept AS SELECT * FROM lines; GRANT SELECT ON kept TO {app};
+         CREATE FUNCTION all_orders() RETURNS SETOF orders LANGUAGE plpgsql SECURITY DEFINER
+           AS $$ BEGIN RETURN QUERY SELECT * FROM public.orders; END $$"
+    ))
+    .await;
+    let result = look(&db, Role::Superuser, &isolation).await;
+    let leaks = ["public.all_orders()", "public.kept", "public.report"];
+    assert_eq!(found(&result), leaks.map(|object| ("pg.rls_isolation.leak", object)), "{result:#?}");
+    assert_eq!(result.status, Status::Critical);
+});
+
+on_each_postgres!(a_row_can_be_handed_over, async |db: TestDb| {
+    let isolation = tenants(&db).await.with_writes();
+    db.execute(
+        "DROP POLICY own ON orders;
+         CREATE POLICY own ON orders USING (tenant = current_setting('app.tenant')::int) WITH CHECK (true)",
+    )
+    .await;
+    let result = look(&db, Role::Superuser, &isolation).await;
+    assert_eq!(found(&result), [("pg.rls_isolation.write", "public.orders")], "{result:#?}");
+    // The key of a copied row is taken: that says nothing about row security.
+    assert!(
+        result.unseen.iter().any(|unseen| unseen.what.contains("insert a row for globex")),
+        "{result:#?}"
+    );
+    assert_eq!(rows_left(&db).await, 2);
+});
+
+on_each_postgres!(what_proves_nothing_is_unknown, async |db: TestDb| {
+    let isolation = tenants(&db).await;
+    let (app, monitor) = (&isolation.role, db.role(Role::Monitor));
+    // Another role than the clients': it may not become them.
+    let result = look(&db, Role::Monitor, &isolation).await;
+    assert_eq!(result.status, Status::Unknown, "{result:#?}");
+    let fix = result.unseen[0].fix.clone().unwrap();
+    assert_eq!(fix, format!("GRANT {app} TO {monitor};"));
+    db.execute(fix).await;
+    assert_eq!(look(&db, Role::Monitor, &isolation).await.status, Status::Ok);
+
+    db.execute("DELETE FROM lines WHERE tenant = 2").await;
+    let result = look(&db, Role::Superuser, &isolation).await;
+    assert_eq!(result.status, Status::Unknown, "{result:#?}");
+    assert!(result.unseen[0].what.contains("globex sees no row of its own in public.lines"), "{result:#?}");
+
+    db.execute(format!("REVOKE SELECT ON lines FROM {app}")).await;
+    let result = look(&db, Role::Superuser, &isolation).await;
+    assert!(result.unseen[0].what.contains("may not read public.lines"), "{result:#?}");
+});
+
+on_each_postgres!(a_role_that_row_security_does_not_hold_is_told, async |db: TestDb| {
+    let isolation = tenants(&db).await;
+    let app = &isolation.role;
+    db.execute(format!("ALTER ROLE {app} BYPASSRLS; ALTER TABLE lines OWNER TO {app}; DROP TABLE orders"))
+        .await;
+    let result = look(&db, Role::Superuser, &isolation).await;
+    let expected = [
+        ("pg.rls_isolation.bypass", &**app),
+        ("pg.rls_isolation.leak", "public.lines"),
+        ("pg.rls_isolation.missing", "public.orders"),
+        ("pg.rls_isolation.owner", "public.lines"),
+    ];
+    assert_eq!(found(&result), expected, "{result:#?}");
+});
