@@ -61,6 +61,8 @@ pub mod status;
 pub mod step;
 pub mod store;
 pub mod task;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod threshold;

@@ -11,6 +11,8 @@ mod config;
 mod error;
 mod grants;
 mod metric;
+#[cfg(feature = "telemetry")]
+mod periods;
 mod probe;
 mod probes;
 mod quote;
@@ -24,6 +26,8 @@ pub use capabilities::{Capabilities, Extension};
 pub use config::{Databases, Every, IsolationConfig, PgConfig, RlsConfig, TenantConfig};
 pub use grants::grants;
 pub use metric::{MetricConfig, SqlMetric};
+#[cfg(feature = "telemetry")]
+pub use periods::PeriodTable;
 pub use probe::{BoundProbe, PgProbe, Scope, registry};
 pub use row::Row;
 pub use target::PgTarget;

@@ -14,6 +14,8 @@ mod isolation;
 mod judgement;
 #[path = "postgres/metric.rs"]
 mod metric;
+#[path = "postgres/periods.rs"]
+mod periods;
 #[path = "postgres/plants.rs"]
 mod plants;
 #[path = "postgres/rows/mod.rs"]
