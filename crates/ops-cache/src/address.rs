@@ -7,10 +7,13 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
 /// Where a server is, and who we are there. Prints its address only.
 #[derive(Clone)]
 pub(crate) struct Address {
-    /// Without credentials, database or protocol: the driver would otherwise send `HELLO`, `SELECT` and
-    /// `CLIENT SETINFO`, which a locked-down user may not run and a health check does not need.
+    /// Without credentials, database or protocol: the driver would otherwise send `HELLO` and `CLIENT SETINFO`,
+    /// which a locked-down user may not run and a health check does not need, and fold what `AUTH` and `SELECT`
+    /// are answered into one error.
     pub(crate) info: ConnectionInfo,
     pub(crate) credentials: Option<Credentials>,
+    /// The database that the URL names; 0 where it names none.
+    pub(crate) database: i64,
     display: String,
 }
 
@@ -60,7 +63,8 @@ impl Address {
         let bare =
             RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
         let display = display(info.addr());
-        Ok(Self { info: info.set_redis_settings(bare), credentials, display })
+        let database = settings.db();
+        Ok(Self { info: info.set_redis_settings(bare), credentials, database, display })
     }
 
     /// The user that the server's ACL knows us by.

@@ -40,7 +40,29 @@ pub(crate) async fn open(
     if let Some(credentials) = &address.credentials {
         authenticate(cx, &mut connection, credentials, peer).await?;
     }
+    if address.database != 0 {
+        select(cx, &mut connection, address.database, peer).await?;
+    }
     Ok(connection)
+}
+
+/// Nothing that is looked at depends on it: this tells whether the database that the URL names is there.
+async fn select(
+    cx: &Context,
+    connection: &mut MultiplexedConnection,
+    database: i64,
+    peer: Peer<'_>,
+) -> Result<()> {
+    let mut select = redis::cmd("SELECT");
+    select.arg(database);
+    match send(cx, connection, "select the database", &select, peer).await {
+        // A user that may not switch is no worse a judge of the server.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        Err(error) if error.kind() == ErrorKind::Failed => {
+            Err(error.with_fix(format!("the URL names database {database}: see `databases` in redis.conf")))
+        }
+        selected => selected,
+    }
 }
 
 async fn authenticate(
@@ -54,12 +76,23 @@ async fn authenticate(
         auth.arg(user);
     }
     auth.arg(credentials.password.expose_secret());
+    send(cx, connection, "authenticate", &auth, peer).await
+}
+
+/// Sends what is answered by OK.
+async fn send(
+    cx: &Context,
+    connection: &mut MultiplexedConnection,
+    operation: &'static str,
+    command: &redis::Cmd,
+    peer: Peer<'_>,
+) -> Result<()> {
     let started = Instant::now();
-    let sent = cx.run("authenticate", async { Ok(connection.req_packed_command(&auth).await) }).await;
+    let sent = cx.run(operation, async { Ok(connection.req_packed_command(command).await) }).await;
     cx.cost().round_trip(started.elapsed());
     sent.map_err(|error| error.on(peer.address))?
         .and_then(Value::extract_error)
-        .map_err(|error| of_redis(error, "authenticate", peer))?;
+        .map_err(|error| of_redis(error, operation, peer))?;
     Ok(())
 }
 

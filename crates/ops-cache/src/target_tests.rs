@@ -74,7 +74,7 @@ fn healthy(command: &str) -> Option<String> {
 }
 
 fn target(port: u16, credentials: &str) -> RedisTarget {
-    let url = Secret::from(format!("redis://{credentials}127.0.0.1:{port}/5"));
+    let url = Secret::from(format!("redis://{credentials}127.0.0.1:{port}"));
     RedisTarget::connect_lazily("cache", &url, RedisOptions::default()).unwrap()
 }
 

@@ -123,6 +123,8 @@ pub struct Context {
     cancel: CancellationToken,
     budget: Option<Arc<Budget>>,
     hard_end: Option<Instant>,
+    /// When the whole run ends, whatever a part of it was allowed.
+    run_end: Option<Instant>,
     run_id: RunId,
     progress: Arc<dyn Progress>,
     baselines: Arc<dyn Baselines>,
@@ -144,6 +146,7 @@ impl Context {
             cancel: CancellationToken::new(),
             budget: None,
             hard_end: None,
+            run_end: None,
             run_id: RunId(uuid::Uuid::now_v7()),
             progress: Arc::new(Silent),
             baselines: Arc::new(MemoryBaselines::default()),
@@ -199,6 +202,20 @@ impl Context {
         run.run_id = RunId(uuid::Uuid::now_v7());
         run.cost = Arc::new(CostMeter::default());
         run
+    }
+
+    /// A new run that ends after `allowed`. What is cut off by its end and not by its own deadline was `Cancelled`,
+    /// and says nothing about the server that it waited for.
+    #[must_use]
+    pub fn new_run_within(&self, allowed: Duration) -> Self {
+        let mut run = self.new_run().with_deadline(allowed);
+        run.run_end = run.deadline();
+        run
+    }
+
+    /// Whether the run's time is over.
+    pub(crate) fn run_is_over(&self) -> bool {
+        self.run_end.is_some_and(|end| end <= Instant::now())
     }
 
     /// The wall time now.
@@ -306,9 +323,11 @@ impl Context {
                     short @ ..1000 => format!("{short} ms"),
                     _ => format!("{:.1} s", waited.as_secs_f64()),
                 };
-                Err(Error::new(ErrorKind::Timeout, operation)
-                    .because(format!("no answer within {waited}"))
-                    .retry(Retry::Indeterminate))
+                let (kind, why) = match self.run_is_over() {
+                    true => (ErrorKind::Cancelled, format!("the check's own time was over {waited} into it")),
+                    false => (ErrorKind::Timeout, format!("no answer within {waited}")),
+                };
+                Err(Error::new(kind, operation).because(why).retry(Retry::Indeterminate))
             }
         }
     }
@@ -350,6 +369,16 @@ mod tests {
             .await;
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Timeout);
         assert_eq!(parent.remaining(), Some(Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_run_is_no_time_out() {
+        for (run, probe, kind) in [(1, 5, ErrorKind::Cancelled), (30, 5, ErrorKind::Timeout)] {
+            let run = Context::new().new_run_within(Duration::from_secs(run));
+            let probe = run.with_deadline(Duration::from_secs(probe));
+            let result = probe.run("wait", std::future::pending::<Result<()>>()).await;
+            assert_eq!(result.unwrap_err().kind(), kind);
+        }
     }
 
     #[tokio::test]

@@ -39,6 +39,7 @@
 
 mod baseline;
 pub mod context;
+pub mod endpoint;
 pub mod error;
 pub mod exit;
 pub mod finding;
@@ -70,6 +71,7 @@ pub mod threshold;
 pub mod throwaway;
 pub mod unit;
 pub mod window;
+pub mod words;
 
 pub use context::{Clock, Context, Progress, RunId, SystemClock};
 pub use error::{Error, ErrorKind, Result, Retry};

@@ -135,7 +135,7 @@ impl ProbeSet {
     /// of time is cancelled, given a moment to clean up after itself, and abandoned.
     pub async fn run(&self, cx: &Context) -> HealthReport {
         let started = Instant::now();
-        let run = cx.new_run().with_deadline(self.options.run_deadline);
+        let run = cx.new_run_within(self.options.run_deadline);
         // Whoever stops waiting for the report stops its probes, each in a task of its own, as well.
         let _stop = StopOnDrop(run.clone());
         let at = run.now();
@@ -205,7 +205,7 @@ async fn bounded(cx: Context, entry: &Entry) -> Result<ProbeReport> {
         biased;
         joined = &mut task => joined,
         () = out_of_time(&cx) => {
-            let stopped = cx.is_cancelled();
+            let stopped = cx.is_cancelled() || cx.run_is_over();
             cx.cancel();
             match tokio::time::timeout(CLEAN_UP, &mut task).await {
                 Ok(joined) => joined,

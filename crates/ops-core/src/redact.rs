@@ -55,7 +55,10 @@ fn redact_urls(text: &str) -> String {
 /// The part of `tail`, the text after `://`, that may belong to the URL. A password may hold `'`: it ends the word
 /// only where it closes a quote that `opened` says was there, behind the host, before more text without a blank.
 fn url_word(tail: &str, opened: bool) -> &str {
-    let word = &tail[..tail.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(tail.len())];
+    let word = &tail[..tail.find(char::is_whitespace).unwrap_or(tail.len())];
+    // A `"` before the host may be a character of the password; what it then masks too much is no loss.
+    let end = word.match_indices('"').map(|(at, _)| at).find(|at| word[..*at].contains('@'));
+    let word = &word[..end.unwrap_or(word.len())];
     let closes = |at: &usize| {
         let next = word[at + 1..].chars().next();
         word[..*at].contains('@') && next.is_none_or(|c| ",;:)]}".contains(c))
@@ -125,7 +128,7 @@ fn assignment(after: &str) -> Option<usize> {
     if blanks > 0 && after[blanks..].starts_with('\'') {
         return Some(blanks);
     }
-    let trimmed = after.trim_start_matches(['"', '\'', ' ']);
+    let trimmed = after.trim_start_matches(['"', '\'', ' ', '\\']);
     let sign = trimmed.strip_prefix(['=', ':'])?;
     let value = sign.trim_start_matches(' ');
     if value.is_empty() { None } else { Some(after.len() - value.len()) }
@@ -150,6 +153,10 @@ fn line_end(before: &str, value: &str) -> (usize, usize) {
 
 /// Where a value starts behind its opening quote, and where it ends.
 fn value_end(value: &str) -> (usize, usize) {
+    // JSON inside a string: `{\"token\": \"abc\"}`.
+    if value.starts_with("\\\"") {
+        return (2, value[2..].find("\\\"").map_or(value.len(), |at| at + 2));
+    }
     if let Some(quote) = value.chars().next().filter(|c| *c == '"' || *c == '\'') {
         let end = value[1..].find(quote).map_or(value.len(), |at| at + 1);
         return (1, end);
@@ -175,6 +182,8 @@ mod tests {
             ("cannot reach a://u:it's@h/d", "cannot reach a://u:***@h/d"),
             ("url='a://u:it's@h/d' and 'x@y'", "url='a://u:***@h/d' and 'x@y'"),
             ("['a://u:1@h','b://v:it's@i']", "['a://u:***@h','b://v:***@i']"),
+            ("a://u:a\"b@h/d", "a://u:***@h/d"),
+            (r#"{"url": "a://u:a"b@h/d", "n": 1}"#, r#"{"url": "a://u:***@h/d", "n": 1}"#),
         ] {
             assert_eq!(redact(text), expected);
         }
@@ -194,6 +203,8 @@ mod tests {
             ),
             (r#"{"authorization": "Bearer abc", "n": 1}"#, r#"{"authorization": "***", "n": 1}"#),
             (r#"Authorization: Digest username="u", response="abc""#, "Authorization: ***"),
+            (r#"body {\"token\": \"abc\", \"n\": 1}"#, r#"body {\"token\": \"***\", \"n\": 1}"#),
+            (r#"{\"password\":\"abc"#, r#"{\"password\":\"***"#),
             ("x-api-key: abc", "x-api-key: ***"),
             ("password authentication failed", "password authentication failed"),
             ("the secret is out", "the secret is out"),

@@ -73,16 +73,29 @@ async fn a_health_endpoint() {
     let service = Service::start(&db.url_at(proxy.address(), Role::Superuser), redis.url());
     let health = || get(format!("{}/health", service.url));
 
-    let first = health().await;
+    let gateway = health().await;
+    assert_eq!(
+        (gateway.status, &*gateway.kind),
+        (StatusCode::OK, "application/health+json"),
+        "{}",
+        gateway.text
+    );
+    let document: serde_json::Value = serde_json::from_str(&gateway.text).unwrap();
+    assert_eq!(document["serviceId"], "shop");
+    assert_eq!(document["checks"]["pg.reachable:connect_time"][0]["status"], "pass", "{document:#}");
+    let first = get(format!("{}/report", service.url)).await;
     let report = first.report();
-    assert_eq!((first.status, &*first.kind), (StatusCode::OK, "application/health+json"), "{}", first.text);
+    assert_eq!((first.status, &*first.kind), (StatusCode::OK, "application/json"), "{}", first.text);
     assert_eq!((&*report.schema, &*report.service), ("ops.health/1", "shop"));
     for (target, probe) in [("main", "pg.reachable"), ("cache", "redis.reachable")] {
         let found = report.probes.iter().find(|result| result.target == target && result.probe == probe);
         assert_eq!(found.unwrap().status, Status::Ok, "{probe}");
     }
-    let live = get(format!("{}/live", service.url)).await;
-    assert_eq!((live.status, &*live.text), (StatusCode::OK, "ok"));
+    let live = get(format!("{}/livez", service.url)).await;
+    assert_eq!((live.status, &*live.text), (StatusCode::OK, "ok\n"));
+    let ready = get(format!("{}/readyz", service.url)).await;
+    assert_eq!(ready.status, StatusCode::OK);
+    assert!(ready.text.ends_with("readyz check passed\n"), "{}", ready.text);
 
     // Postgres goes away: no new connection, and none of the old ones. What was seen is believed for a while.
     proxy.set(Behaviour::Refuse).await;
@@ -91,10 +104,13 @@ async fn a_health_endpoint() {
     })
     .await;
     assert_eq!(critical.status, StatusCode::SERVICE_UNAVAILABLE);
-    let report = critical.report();
+    let report = get(format!("{}/report", service.url)).await.report();
     assert_eq!((report.status, report.score), (Status::Critical, Some(0)));
-    let live = get(format!("{}/live", service.url)).await;
-    assert_eq!((live.status, &*live.text), (StatusCode::OK, "ok"));
+    let ready = get(format!("{}/readyz", service.url)).await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(ready.text.contains("[-]pg.reachable main failed"), "{}", ready.text);
+    let live = get(format!("{}/livez", service.url)).await;
+    assert_eq!((live.status, &*live.text), (StatusCode::OK, "ok\n"));
 
     proxy.set(Behaviour::Pass).await;
     eventually("it comes back", Duration::from_secs(30), async || {
@@ -107,7 +123,7 @@ async fn a_health_endpoint() {
 async fn a_stampede_costs_one_run() {
     let (Some(db), Some(redis)) = (any_db().await, RedisServer::fresh().await) else { return };
     let service = Service::start(&db.tcp_url(), redis.url());
-    let requests: Vec<_> = (0..100).map(|_| tokio::spawn(get(format!("{}/health", service.url)))).collect();
+    let requests: Vec<_> = (0..100).map(|_| tokio::spawn(get(format!("{}/report", service.url)))).collect();
     let mut runs = BTreeSet::new();
     for request in requests {
         runs.insert(request.await.unwrap().report().at);

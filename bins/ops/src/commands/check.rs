@@ -1,6 +1,7 @@
 //! `ops check`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ops_core::{Context, Error, ErrorKind, HealthReport, ProbeSetOptions, Secret, exit};
 use ops_runbook::config::Config;
@@ -57,7 +58,10 @@ fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
         (postgres, redis) => System::of_urls(postgres.as_ref(), redis.as_ref())?,
     };
     if let Some(timeout) = args.timeout {
-        options = options.with_run_deadline(timeout).with_probe_deadline(options.probe_deadline.min(timeout));
+        // A probe's own deadline comes first, so that a server that does not answer is told from a check that was
+        // cut short; but under a second says nothing about a server.
+        let probe = (timeout * 9 / 10).max(Duration::from_secs(1)).min(options.probe_deadline);
+        options = options.with_run_deadline(timeout).with_probe_deadline(probe);
     }
     let selection = Selection::new(&args.targets, &args.only)?;
     block_on(async {

@@ -1,5 +1,6 @@
 //! `ops config check|show|schema`.
 
+use ops_core::words::count;
 use ops_runbook::config::{self, Config, Override};
 
 use super::{Failure, config_path, read_config};
@@ -13,9 +14,10 @@ pub(super) fn run(global: &Global, command: &ConfigCommand) -> Result<u8, Failur
             let targets = config.postgres.len() + config.redis.len() + config.http.len() + config.host.len();
             let path = config_path(global);
             output::print(&format!(
-                "{}: {targets} targets, {} metrics, no mistakes",
+                "{}: {}, {}, no mistakes",
                 path.display(),
-                config.metrics.len()
+                count(targets as f64, "target", "targets"),
+                count(config.metrics.len() as f64, "metric", "metrics")
             ))?;
         }
         ConfigCommand::Show => output::print(&effective(read_config(global)?))?,

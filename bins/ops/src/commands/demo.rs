@@ -17,15 +17,26 @@ pub(super) fn run(global: &Global, args: &DemoArgs) -> Result<u8, Failure> {
     }
     block_on(async {
         let cx = Context::new().with_progress(output::Watched);
-        signals::cancel_on_signal(&cx, "ops: stopping both servers; Ctrl-C again does not wait for them")
+        let farewell = "ops: stopping both servers; Ctrl-C again does not wait for them";
+        let interrupted = signals::cancel_on_signal(&cx, farewell)
             .map_err(|error| Error::new(ErrorKind::Bug, "listen for signals").because(error.to_string()))?;
-        let demo = Demo::start(&cx, &options(args)).await?;
-        let toured = tour(&cx, &demo, global, args.keep).await;
-        let stopped = demo.stop().await;
-        let code = toured?;
-        stopped?;
-        Ok(code)
+        match demonstrate(&cx, global, args).await {
+            // Whoever stopped it knows that; a shell wants to know by what.
+            Err(Failure::Error(error)) if error.kind() == ErrorKind::Cancelled => {
+                interrupted.code().ok_or(error.into())
+            }
+            outcome => outcome,
+        }
     })?
+}
+
+async fn demonstrate(cx: &Context, global: &Global, args: &DemoArgs) -> Result<u8, Failure> {
+    let demo = Demo::start(cx, &options(args)).await?;
+    let toured = tour(cx, &demo, global, args.keep).await;
+    let stopped = demo.stop().await;
+    let code = toured?;
+    stopped?;
+    Ok(code)
 }
 
 fn options(args: &DemoArgs) -> DemoOptions {

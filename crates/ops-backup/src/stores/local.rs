@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use ops_core::words::count;
 use ops_core::{
     BackupStore, ByteRange, ByteStream, Capabilities, Capability, Context, Error, ErrorKind, Object,
     ObjectKey, ObjectMeta, PutMode, Result,
@@ -309,7 +310,7 @@ async fn open(path: &Path, range: ByteRange) -> io::Result<Option<Object>> {
         match read.map_err(|cause| failed("get an object", &path, cause))? {
             0 => Err(Error::new(ErrorKind::Corrupt, "get an object")
                 .on(path.to_string_lossy())
-                .because(format!("the file ended {left} bytes too early"))),
+                .because(format!("the file ended {} too early", count(left as f64, "byte", "bytes")))),
             read => Ok(Some((bytes.freeze(), (file, left - read as u64, path)))),
         }
     });

@@ -1,6 +1,7 @@
 //! `redis.clients`: connections, of those allowed.
 
 use async_trait::async_trait;
+use ops_core::words::count;
 use ops_core::{
     Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
     Requirement, Result, Severity, ThresholdSpec, Unit,
@@ -60,9 +61,10 @@ fn judge(info: &Info, limits: &Limits) -> Result<ProbeReport> {
     let allowed: f64 = info.need("maxclients")?;
     let used =
         Measurement::new("used", connected / allowed * 100.0, Unit::Percent).judged_by(limits.get("used"));
-    let counts = format!("{} of {}", Unit::Count.format(connected), Unit::Count.format(allowed));
+    let counts =
+        format!("{} of {}", Unit::Count.format(connected), count(allowed, "connection", "connections"));
     let finding = Severity::of(used.status()).map(|severity| {
-        let message = format!("{counts} connections are taken; at the limit new ones are closed");
+        let message = format!("{counts} taken; at the limit new ones are closed");
         Finding::new(severity, "redis.clients.high", message)
             .object("maxclients")
             .evidence(json!({"connected": connected as u64, "maxclients": allowed as u64}))
@@ -73,7 +75,7 @@ fn judge(info: &Info, limits: &Limits) -> Result<ProbeReport> {
     });
     let blocked =
         info.number("blocked_clients").map(|blocked| Measurement::new("blocked", blocked, Unit::Count));
-    let mut report = ProbeReport::new(format!("{counts} connections")).measure(used);
+    let mut report = ProbeReport::new(format!("{counts} taken")).measure(used);
     report = report.measure(Measurement::new("connected", connected, Unit::Count));
     Ok(blocked.into_iter().fold(report, ProbeReport::measure).findings(finding))
 }

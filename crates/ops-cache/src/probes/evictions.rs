@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use ops_core::window::{SampleOutcome, Window};
+use ops_core::words::count;
 use ops_core::{
     Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
     Requirement, Result, Severity, ThresholdSpec, Unit,
@@ -63,11 +64,11 @@ impl RedisProbe for Evictions {
 fn judge(window: &Window, limits: &Limits) -> ProbeReport {
     let rate = Measurement::new("evictions", window.per_hour(EVICTED), Unit::PerHour)
         .judged_by(limits.get("evictions"));
-    let evicted = Unit::Count.format(window.delta(EVICTED));
+    let evicted = count(window.delta(EVICTED), "key", "keys");
     let over = windowed::length(window);
     let summary = match window.delta(EVICTED) {
         0.0 => format!("no key evicted in {over}"),
-        _ => format!("{evicted} keys evicted in {over} ({})", rate.format()),
+        _ => format!("{evicted} evicted in {over} ({})", rate.format()),
     };
     let finding = Severity::of(rate.status()).map(|severity| {
         Finding::new(severity, "redis.cache.evictions", summary.clone())

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use ops_core::window::{SampleOutcome, Window};
+use ops_core::words::count;
 use ops_core::{
     Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
     Requirement, Result, Severity, ThresholdSpec, Unit,
@@ -70,7 +71,7 @@ fn judge(window: &Window, limits: &Limits) -> ProbeReport {
     let over = windowed::length(window);
     let counted = Measurement::new("lookups", lookups, Unit::Count);
     if lookups < FLOOR {
-        let summary = format!("{} look-ups in {over}: too few to judge", counted.format());
+        let summary = format!("{} in {over}: too few to judge", count(lookups, "look-up", "look-ups"));
         return ProbeReport::new(summary).measure(counted);
     }
     let rate =

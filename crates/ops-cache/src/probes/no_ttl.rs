@@ -1,6 +1,7 @@
 //! `redis.no_ttl`: keys that nobody will expire.
 
 use async_trait::async_trait;
+use ops_core::words::count;
 use ops_core::{
     Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
     Requirement, Result, Severity, ThresholdSpec, Unit,
@@ -61,12 +62,9 @@ fn judge(info: &Info, limits: &Limits) -> Result<ProbeReport> {
     let counted = |name, value: u64| Measurement::new(name, value as f64, Unit::Count);
     let summary = match (keys, without) {
         (0, _) => "it holds no keys".to_owned(),
-        (_, 0) => format!("all {} keys have a TTL", Unit::Count.format(keys as f64)),
-        _ => format!(
-            "{} of {} keys have no TTL",
-            Unit::Count.format(without as f64),
-            Unit::Count.format(keys as f64)
-        ),
+        (1, 0) => "its only key has a TTL".to_owned(),
+        (_, 0) => format!("all {} have a TTL", count(keys as f64, "key", "keys")),
+        _ => format!("{} {} no TTL", share_of(without, keys), if without == 1 { "has" } else { "have" }),
     };
     let mut report = ProbeReport::new(summary)
         .measure(counted("keys", keys))
@@ -78,6 +76,11 @@ fn judge(info: &Info, limits: &Limits) -> Result<ProbeReport> {
     Ok(report)
 }
 
+/// `1 of 5 keys`.
+fn share_of(part: u64, keys: u64) -> String {
+    format!("{} of {}", Unit::Count.format(part as f64), count(keys as f64, "key", "keys"))
+}
+
 fn judge_database(database: &Keyspace, limits: &Limits) -> (Measurement, Option<Finding>) {
     let name = format!("db{}", database.database);
     let without = database.without_ttl();
@@ -86,12 +89,9 @@ fn judge_database(database: &Keyspace, limits: &Limits) -> (Measurement, Option<
         .label("database", &name);
     let finding = (without > 0).then(|| {
         let severity = Severity::of(share.status()).unwrap_or(Severity::Info);
-        let message = format!(
-            "{} of {} keys in {name} never expire ({})",
-            Unit::Count.format(without as f64),
-            Unit::Count.format(database.keys as f64),
-            share.format()
-        );
+        let expire = if without == 1 { "expires" } else { "expire" };
+        let keys = share_of(without, database.keys);
+        let message = format!("{keys} in {name} never {expire} ({})", share.format());
         Finding::new(severity, "redis.keys.no_ttl", message)
             .evidence(json!({
                 "database": name, "keys": database.keys, "expires": database.expires, "without_ttl": without,
@@ -144,6 +144,19 @@ mod tests {
             found(REDIS_7, &limits),
             [("db0".to_owned(), Severity::Info, 5), ("db3".to_owned(), Severity::Warning, 1)]
         );
+    }
+
+    #[test]
+    fn one_key_is_no_keys() {
+        for (keyspace, message) in [
+            ("keys=1,expires=0", "1 of 1 key in db0 never expires (100.0 %)"),
+            ("keys=4,expires=3", "1 of 4 keys in db0 never expires (25.0 %)"),
+            ("keys=4,expires=2", "2 of 4 keys in db0 never expire (50.0 %)"),
+        ] {
+            let reply = format!("# Keyspace\ndb0:{keyspace},avg_ttl=0\n");
+            let report = judge(&Info::parse(&reply), &Limits::defaults(&SPEC)).unwrap();
+            assert_eq!(report.found()[0].message, message);
+        }
     }
 
     #[test]

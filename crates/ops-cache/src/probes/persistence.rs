@@ -1,6 +1,7 @@
 //! `redis.persistence`: whether what was written would survive a restart.
 
 use async_trait::async_trait;
+use ops_core::words::count;
 use ops_core::{
     Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
     Requirement, Result, Severity, ThresholdSpec, Unit,
@@ -130,8 +131,8 @@ fn unsaved(report: ProbeReport, reading: &InfoReading, limits: &Limits) -> Probe
     let age = Measurement::new("unsaved", (now - saved).max(0) as f64, Unit::Seconds)
         .judged_by(limits.get("unsaved"));
     let finding = Severity::of(age.status()).map(|severity| {
-        let changes = Unit::Count.format(changes);
-        let message = format!("{changes} changes have waited {} for a snapshot", age.format());
+        let waited = count(changes, "change has waited", "changes have waited");
+        let message = format!("{waited} {} for a snapshot", age.format());
         Finding::new(severity, "redis.persistence.unsaved", message)
             .object("persistence")
             .remedy(Remedy::statement("BGSAVE"))
@@ -186,6 +187,11 @@ mod tests {
             .with("unsaved", Bounds { warning: Some(3600.0), critical: None })
             .unwrap();
         let old = with(REDIS_7, "rdb_last_save_time", "1795370000");
+        for (changes, begins) in [("1", "1 change has waited "), ("20", "20 changes have waited ")] {
+            let report = judge(&reading(&with(&old, "rdb_changes_since_last_save", changes)), &limits);
+            let message = report.unwrap().found()[0].message.clone();
+            assert!(message.starts_with(begins), "{message}");
+        }
         assert_eq!(judge(&reading(&old), &limits).unwrap().status(), Status::Warning);
         assert_eq!(judge(&reading(&old), &Limits::defaults(&SPEC)).unwrap().status(), Status::Ok);
         let unchanged = with(&old, "rdb_changes_since_last_save", "0");

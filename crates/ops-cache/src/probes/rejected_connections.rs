@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use ops_core::window::{SampleOutcome, Window};
+use ops_core::words::count;
 use ops_core::{
     Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
     Requirement, Result, Severity, ThresholdSpec, Unit,
@@ -66,7 +67,10 @@ fn judge(window: &Window, limits: &Limits) -> ProbeReport {
     let over = windowed::length(window);
     let summary = match rejected.value {
         0.0 => format!("no connection rejected in {over}"),
-        _ => format!("{} connections rejected in {over}: maxclients was reached", rejected.format()),
+        some => {
+            let connections = count(some, "connection", "connections");
+            format!("{connections} rejected in {over}: maxclients was reached")
+        }
     };
     let finding = Severity::of(rejected.status()).map(|severity| {
         Finding::new(severity, "redis.connections.rejected", summary.clone())

@@ -1,6 +1,7 @@
 //! `redis.replication`: whether replicas follow, and how far behind.
 
 use async_trait::async_trait;
+use ops_core::words::count;
 use ops_core::{
     Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
     Requirement, Result, Severity, ThresholdSpec, Unit,
@@ -145,23 +146,22 @@ fn followers(info: &Info) -> Vec<Follower> {
 
 fn primary(info: &Info, limits: &Limits) -> ProbeReport {
     let followers = followers(info);
-    let count =
+    let connected =
         Measurement::new("replicas", followers.len() as f64, Unit::Count).judged_by(limits.get("replicas"));
-    let few = Severity::of(count.status()).map(|severity| {
+    let few = Severity::of(connected.status()).map(|severity| {
         Finding::new(
             severity,
             "redis.replication.too_few",
-            format!("{} replicas are connected", count.format()),
+            count(connected.value, "replica is connected", "replicas are connected"),
         )
         .object("replicas")
         .remedy(Remedy::advice("Is the replica running, and does REPLICAOF on it name this server?"))
     });
     let summary = match followers.len() {
         0 => "a primary with no replica connected".to_owned(),
-        1 => "a primary with one replica".to_owned(),
-        n => format!("a primary with {n} replicas"),
+        n => format!("a primary with {}", count(n as f64, "replica", "replicas")),
     };
-    let report = ProbeReport::new(summary).measure(count).findings(few);
+    let report = ProbeReport::new(summary).measure(connected).findings(few);
     followers.into_iter().fold(report, |report, follower| judge_follower(report, follower, limits))
 }
 

@@ -7,6 +7,7 @@ use super::{Detail, Style, text};
 use crate::health::HealthReport;
 use crate::score::AVAILABILITY;
 use crate::status::Status;
+use crate::words::count;
 
 /// Things worth knowing that are listed, unless all are asked for.
 const INFOS: usize = 5;
@@ -76,8 +77,8 @@ fn head(page: &mut Page, report: &HealthReport) {
     let service = page.paint(Tone::Heading, &text::line(&report.service));
     let size = format!(
         "{}, {}, {:.2} s",
-        text::count(view::targets(report).len(), "target"),
-        text::count(report.probes.len(), "probe"),
+        count(view::targets(report).len() as f64, "target", "targets"),
+        count(report.probes.len() as f64, "probe", "probes"),
         report.cost.wall_ms / 1000.0
     );
     page.flow("", 2, " · ", &[service, view::time(report), size]);
@@ -158,7 +159,7 @@ impl Unseeing {
     fn new(cause: Hidden, full: bool) -> Self {
         let (subject, mut names) = match cause.probes.as_slice() {
             [single] => (single.clone(), Vec::new()),
-            several => (text::count(several.len(), "probe"), several.to_vec()),
+            several => (count(several.len() as f64, "probe", "probes"), several.to_vec()),
         };
         if !full && names.len() > NAMES {
             let rest = names.len() - NAMES;
@@ -238,7 +239,7 @@ fn foot(page: &mut Page, report: &HealthReport) {
     match groups.iter().map(|group| group.of).sum() {
         0 => page.list("Fine:", ", ", &["nothing was judged".to_owned()]),
         _ if !fine.is_empty() => page.list("Fine:", ", ", &fine),
-        of => page.list("Fine:", ", ", &[format!("none of {}", text::count(of, "probe"))]),
+        of => page.list("Fine:", ", ", &[format!("none of {}", count(of as f64, "probe", "probes"))]),
     }
     let aside = not_applicable(report);
     if !aside.is_empty() {

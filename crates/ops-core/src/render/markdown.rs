@@ -4,6 +4,7 @@ use super::text;
 use super::view::{self, Cluster, Entry};
 use crate::health::HealthReport;
 use crate::status::Status;
+use crate::words::count;
 
 /// Rows of evidence in a ticket.
 const EVIDENCE: usize = 10;
@@ -17,7 +18,7 @@ pub fn markdown(report: &HealthReport) -> String {
         plain(&report.service),
         view::score(report),
         view::time(report),
-        text::count(view::targets(report).len(), "target"),
+        count(view::targets(report).len() as f64, "target", "targets"),
         view::targets(report).into_iter().map(code).collect::<Vec<_>>().join(", "),
         text::share(report.coverage),
         view::tally(report).join(", "),
@@ -115,7 +116,10 @@ fn evidence(out: &mut String, entry: &Entry<'_>) {
         out.push_str(&format!("- {}\n", code(&view::evidence(row))));
     }
     if entry.evidence.len() > shown {
-        out.push_str(&format!("- … and {}\n", text::count(entry.evidence.len() - shown, "more row")));
+        out.push_str(&format!(
+            "- … and {}\n",
+            count((entry.evidence.len() - shown) as f64, "more row", "more rows")
+        ));
     }
 }
 
@@ -170,7 +174,7 @@ fn groups(out: &mut String, report: &HealthReport) {
     }
     let aside = report.count(Status::NotApplicable);
     if aside > 0 {
-        out.push_str(&format!("\nNot applicable: {}.\n", text::count(aside, "probe")));
+        out.push_str(&format!("\nNot applicable: {}.\n", count(aside as f64, "probe", "probes")));
     }
 }
 

@@ -1,4 +1,5 @@
-//! One health report, five ways to read it: [`human`], [`json`], [`markdown`], [`nagios`], [`openmetrics`].
+//! One health report, six ways to read it: [`human`], [`json`], [`health_json`],
+//! [`markdown`], [`nagios`], [`openmetrics`].
 //!
 //! Each takes a [`HealthReport`] and returns text that ends with a newline. None looks at the terminal, the
 //! environment or the clock: the binary decides on width and colour and says so in a [`Style`].
@@ -7,6 +8,7 @@
 //! and those that turn the direction of text are shown as escapes, so that nobody's table name moves a cursor,
 //! forges a line, or ends a perfdata field. Only [`json`] keeps text as it is, quoted as JSON quotes it.
 
+mod health_json;
 mod human;
 mod layout;
 mod markdown;
@@ -20,6 +22,7 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
+pub use health_json::health_json;
 pub use human::human;
 pub use markdown::markdown;
 pub use nagios::nagios;

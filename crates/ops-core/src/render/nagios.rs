@@ -12,6 +12,7 @@ use crate::measurement::Measurement;
 use crate::result::ProbeResult;
 use crate::threshold::Direction;
 use crate::unit::Unit;
+use crate::words::count;
 
 /// Names listed for one cause: Nagios keeps 8 KiB of output, and NRPE less.
 const NAMES: usize = 5;
@@ -45,7 +46,12 @@ pub fn nagios(report: &HealthReport) -> String {
         let probes = match cause.probes.as_slice() {
             [single] => format!("{single} {}", cause.place),
             several => {
-                format!("{} {} ({})", text::count(several.len(), "probe"), cause.place, listed(several))
+                format!(
+                    "{} {} ({})",
+                    count(several.len() as f64, "probe", "probes"),
+                    cause.place,
+                    listed(several)
+                )
             }
         };
         let what = format!("UNKNOWN {probes}: {}", cause.cause);

@@ -1,4 +1,4 @@
-//! Text from elsewhere, made safe to print; commands, quoted for a shell; small counts in words.
+//! Text from elsewhere, made safe to print; commands, quoted for a shell.
 
 use serde_json::{Map, Value};
 
@@ -84,11 +84,6 @@ fn shell(word: &str) -> String {
         })
         .collect();
     format!("$'{spelled}'")
-}
-
-/// `1 probe`, `3 probes`.
-pub(super) fn count(n: usize, noun: &str) -> String {
-    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
 /// A share as whole percent, never rounded up to all.

@@ -13,6 +13,7 @@ use crate::result::ProbeResult;
 use crate::score::AVAILABILITY;
 use crate::status::Status;
 use crate::threshold::Direction;
+use crate::words::count;
 
 /// Findings of one code on one target that are told in full; the rest are counted.
 pub(super) const SAME_CODE: usize = 5;
@@ -349,7 +350,7 @@ pub(super) fn cost(report: &HealthReport) -> String {
     let millis = |ms: f64| crate::unit::Unit::Milliseconds.format(ms);
     format!(
         "{}, {} waiting for servers, {} in all",
-        text::count(trips, "round trip"),
+        count(trips as f64, "round trip", "round trips"),
         millis(report.cost.server_ms),
         millis(report.cost.wall_ms)
     )

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ops_core::{
     Context, Direction, Error, ErrorKind, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec,
-    Remedy, Result, Severity, ThresholdSpec, Unit,
+    Remedy, Result, Severity, ThresholdSpec, Unit, words,
 };
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -208,7 +208,7 @@ fn judge(mut report: ProbeReport, seen: &[Seen], limits: &Limits) -> ProbeReport
             format!("{} of {} used{others}", Unit::Percent.format(percent), path.display())
         }
         (None, 0) => "no mount could be read".to_owned(),
-        (None, count) => format!("{count} mounts without figures"),
+        (None, several) => words::count(several as f64, "mount without figures", "mounts without figures"),
     })
 }
 

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use ops_core::words::count;
 use ops_core::{
     Context, Direction, Error, ErrorKind, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec,
     Remedy, Result, Severity, ThresholdSpec, Unit,
@@ -243,8 +244,8 @@ fn judge_certificate(
     let days = (ends - now).num_seconds() as f64 / 86_400.0;
     let left = Measurement::new("certificate_days", days, Unit::Count).judged_by(limits.get("certificate"));
     let finding = Severity::of(left.status()).map(|severity| {
-        let message =
-            format!("the certificate expires in {:.0} days, on {}", days.floor(), ends.format("%Y-%m-%d"));
+        let in_days = count(days.floor(), "day", "days");
+        let message = format!("the certificate expires in {in_days}, on {}", ends.format("%Y-%m-%d"));
         Finding::new(severity, "http.endpoint.certificate", message)
             .object(address)
             .evidence(json!({"not_after": ends}))
@@ -345,6 +346,19 @@ fn excerpt(text: &str) -> String {
 mod tests {
     use super::*;
     use ops_core::Status;
+
+    #[test]
+    fn one_day_is_no_days() {
+        let now = Utc::now();
+        for (hours, begins) in
+            [(36, "the certificate expires in 1 day, on "), (50, "the certificate expires in 2 days, ")]
+        {
+            let ends = now + chrono::Duration::hours(hours);
+            let limits = Limits::defaults(&SPEC);
+            let report = judge_certificate(ProbeReport::new(""), "https://api", ends, now, &limits);
+            assert!(report.found()[0].message.starts_with(begins), "{:?}", report.found());
+        }
+    }
 
     #[test]
     fn a_status_about_us_hides_the_service_and_not_its_certificate() {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
+use ops_core::words::count;
 use ops_core::{
     Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
     Requirement, Result, Severity, Status, ThresholdSpec, Unit,
@@ -113,7 +114,11 @@ fn judge(sessions: Vec<Session>, limits: &Limits) -> ProbeReport {
     let trees = trees(&sessions);
     let summary = match trees.first() {
         None => "nobody waits behind another session".to_owned(),
-        Some(_) => format!("{waiting} sessions wait for locks behind {} roots", trees.len()),
+        Some(_) => format!(
+            "{} for locks behind {}",
+            count(waiting as f64, "session waits", "sessions wait"),
+            count(trees.len() as f64, "root", "roots")
+        ),
     };
     ProbeReport::new(summary)
         .measure(Measurement::new("waiting", waiting as f64, Unit::Count))
@@ -268,8 +273,7 @@ impl Tree<'_> {
         let what = head.query.as_deref().map_or_else(|| "a session".to_owned(), first_words);
         let queue = match queued {
             0 => String::new(),
-            1 => "; 1 session queues behind it".to_owned(),
-            n => format!("; {n} sessions queue behind it"),
+            n => format!("; {} behind it", count(n as f64, "session queues", "sessions queue")),
         };
         let message = format!(
             "{what} has waited {} behind {}{queue}",
@@ -344,6 +348,7 @@ mod tests {
         let report = judge(sessions, &Limits::defaults(&SPEC));
         assert_eq!((report.status(), roots(&report)), (Status::Critical, vec![1]));
         assert_eq!(report.found()[0].evidence.len(), 4);
+        assert!(report.found()[0].message.ends_with("; 2 sessions queue behind it"), "{:?}", report.found());
     }
 
     #[test]

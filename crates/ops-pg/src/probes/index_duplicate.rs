@@ -1,6 +1,7 @@
 //! `pg.index_duplicate`: indexes that repeat another one.
 
 use async_trait::async_trait;
+use ops_core::words::count;
 use ops_core::{
     Context, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Result, Unit,
 };
@@ -93,7 +94,10 @@ impl PgProbe for IndexDuplicate {
         }
         let summary = match rows.len() {
             0 => "no index repeats another".to_owned(),
-            n => format!("{n} indexes repeat another one, {}", Unit::Bytes.format(bytes as f64)),
+            n => {
+                let repeat = count(n as f64, "index repeats", "indexes repeat");
+                format!("{repeat} another one, {}", Unit::Bytes.format(bytes as f64))
+            }
         };
         Ok(ProbeReport::new(summary)
             .measure(Measurement::new("duplicates", rows.len() as f64, Unit::Count))

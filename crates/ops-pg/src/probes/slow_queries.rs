@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ops_core::window::{Sample, SampleOutcome, Window, WindowKey, observe};
+use ops_core::words::count;
 use ops_core::{
     Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Requirement,
     Result, Severity, Status, ThresholdSpec, Unit,
@@ -254,10 +255,11 @@ fn report(
     let calls: f64 = statements.iter().map(|statement| statement.calls).sum();
     let total: f64 = statements.iter().map(|statement| statement.milliseconds).sum();
     let over = Unit::Seconds.format(window.length.as_secs_f64());
-    let summary = match slow.len() {
-        0 => format!("no slow statement among {} calls in {over}", Unit::Count.format(calls)),
-        n => format!("{n} slow statements among {} calls in {over}", Unit::Count.format(calls)),
+    let found = match slow.len() {
+        0 => "no slow statement".to_owned(),
+        n => count(n as f64, "slow statement", "slow statements"),
     };
+    let summary = format!("{found} among {} in {over}", count(calls, "call", "calls"));
     let mean = if calls > 0.0 { total / calls } else { 0.0 };
     let report = ProbeReport::new(summary)
         .measure(Measurement::new("mean_time", mean, Unit::Milliseconds))
@@ -268,9 +270,9 @@ fn report(
             .map_or_else(|| "a statement that is gone".to_owned(), |text| digest(text));
         let share = 100.0 * statement.milliseconds / total;
         let message = format!(
-            "mean {} over {} calls in {over}, {share:.0} % of the time: {text}",
+            "mean {} over {} in {over}, {share:.0} % of the time: {text}",
             Unit::Milliseconds.format(statement.mean()),
-            Unit::Count.format(statement.calls),
+            count(statement.calls, "call", "calls"),
         );
         report.finding(
             Finding::new(*severity, *code, message).object(format!("query {}", statement.id)).evidence(

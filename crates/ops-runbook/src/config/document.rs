@@ -23,8 +23,10 @@ pub(super) struct Place {
 pub(super) struct SourceMap<'t> {
     text: &'t str,
     places: BTreeMap<String, Place>,
-    /// Scalars by position, with whether a reader may see them.
-    scalars: Vec<(Range<usize>, bool)>,
+    /// Where each line begins.
+    lines: Vec<usize>,
+    /// Scalars by where they begin, each with its end and whether a reader may see it. They do not overlap.
+    scalars: BTreeMap<usize, (usize, bool)>,
     /// Whether the text is TOML: otherwise no line of it is shown, since a secret may stand anywhere.
     sound: bool,
 }
@@ -32,7 +34,9 @@ pub(super) struct SourceMap<'t> {
 /// Reads text as far as it is TOML.
 pub(super) fn parse(text: &str) -> (Value, SourceMap<'_>, Vec<toml::de::Error>) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut map = SourceMap { text, places: BTreeMap::new(), scalars: Vec::new(), sound: errors.is_empty() };
+    let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+    let (places, scalars) = (BTreeMap::new(), BTreeMap::new());
+    let mut map = SourceMap { text, places, lines, scalars, sound: errors.is_empty() };
     let root = map.table(table.get_ref(), "");
     map.places.insert(String::new(), Place { key: None, value: 0..0, kind: "a table" });
     (root, map, errors)
@@ -98,7 +102,8 @@ impl SourceMap<'_> {
         };
         if !matches!(value.get_ref(), DeValue::Array(_) | DeValue::Table(_)) {
             let bound = pointer.starts_with("/thresholds/") || pointer.starts_with("/metric/");
-            self.scalars.push((value.span(), bound && converted.is_number()));
+            let span = value.span();
+            self.scalars.insert(span.start, (span.end, bound && converted.is_number()));
         }
         self.places.insert(pointer, Place { key, value: value.span(), kind });
         converted
@@ -116,11 +121,8 @@ impl SourceMap<'_> {
 
     /// Where the string or number begins that `at` is in, or at the end of.
     pub(super) fn scalar_around(&self, at: usize) -> Option<usize> {
-        self.scalars
-            .iter()
-            .map(|(span, _)| span)
-            .find(|span| span.start <= at && at <= span.end)
-            .map(|span| span.start)
+        let (start, (end, _)) = self.scalars.range(..=at).next_back()?;
+        (at <= *end).then_some(*start)
     }
 
     /// Where the array or inline table begins that `at` is in.
@@ -217,8 +219,8 @@ impl SourceMap<'_> {
     /// Line and column, both from 1.
     pub(super) fn position(&self, at: usize) -> (usize, usize) {
         let before = self.before(at);
-        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
+        let line = self.lines.partition_point(|start| *start <= before.len());
+        (line, before[self.lines[line - 1]..].chars().count() + 1)
     }
 
     fn before(&self, at: usize) -> &str {
@@ -234,7 +236,8 @@ impl SourceMap<'_> {
         if !self.sound || span.is_empty() {
             return None;
         }
-        let start = self.before(span.start).rfind('\n').map_or(0, |newline| newline + 1);
+        let line = self.lines.partition_point(|start| *start <= span.start);
+        let start = self.lines[line - 1];
         let mut line = String::new();
         let mut caret = None;
         let mut end = None;
@@ -249,10 +252,11 @@ impl SourceMap<'_> {
             if offset < skip_to {
                 continue;
             }
-            match self.scalars.iter().find(|(range, seen)| !seen && range.contains(&offset)) {
-                Some((range, _)) => {
+            let scalar = self.scalars.range(..=offset).next_back();
+            match scalar.filter(|(_, (end, seen))| !seen && offset < *end) {
+                Some((_, (end, _))) => {
                     line.push('…');
-                    skip_to = range.end;
+                    skip_to = *end;
                 }
                 None if character == '\n' || character == '#' => break,
                 None => line.push(character),

@@ -78,8 +78,7 @@ impl std::error::Error for ConfigErrors {}
 
 impl From<ConfigErrors> for ops_core::Error {
     fn from(errors: ConfigErrors) -> Self {
-        let count = errors.mistakes.len();
-        let mistakes = if count == 1 { "1 mistake".to_owned() } else { format!("{count} mistakes") };
+        let mistakes = ops_core::words::count(errors.mistakes.len() as f64, "mistake", "mistakes");
         ops_core::Error::new(ops_core::ErrorKind::Configuration, "read the configuration")
             .on(errors.path.to_string_lossy())
             .because(mistakes)

@@ -77,6 +77,10 @@ async fn what_cannot_be_reached_says_what_and_where() {
         (url(open.address()), Expected::unknown(open.address(), &["without any password configured"])),
         (format!("redis://ghost:{SENTINEL}@{here}"), Expected::unknown(here, &["WRONGPASS"])),
         (
+            format!("redis://:{SENTINEL}@{here}/99"),
+            Expected::unknown(here, &["DB index is out of range", "names database 99"]),
+        ),
+        (
             url(web.address()),
             Expected::new(Status::Unknown, web.address(), &["does not speak the Redis protocol"]),
         ),

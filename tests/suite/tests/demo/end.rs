@@ -123,7 +123,7 @@ async fn ends(moment: Moment, signal: Signal) {
         (Signal::SIGKILL, _) => assert_eq!(status.signal(), Some(9)),
         // Somebody who asked for it to be kept ends it this way.
         (_, Moment::Kept) => assert_eq!(status.code(), Some(0)),
-        _ => assert_eq!(status.code(), Some(1)),
+        (signal, _) => assert_eq!(status.code(), Some(128 + signal as i32)),
     }
     if signal != Signal::SIGKILL {
         // Whoever gets the prompt back finds nothing.

@@ -44,6 +44,19 @@ async fn a_check_speaks_as_monitoring_plugins_do() {
     assert!(gone.stdout.contains("CRITICAL  pg.reachable"), "{}", gone.stdout);
 }
 
+// A millisecond says nothing about a server.
+#[tokio::test]
+async fn a_check_that_was_cut_short_is_unknown() {
+    let Some(local) = local().await else { return };
+    let demo = healthy(&local).await;
+    let (url, redis) = (demo.postgres_url().to_owned(), demo.redis_url().to_owned());
+    let said =
+        Said::by(&mut local.ops(&["check", "--timeout", "1ms", "--postgres", &url, "--redis", &redis]));
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.stdout.contains("the check's own time was over"), "{}", said.stdout);
+    demo.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_wrong_password_is_unknown() {
     for major in MAJORS {
