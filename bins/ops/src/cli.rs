@@ -109,7 +109,7 @@ pub(crate) struct CheckArgs {
     /// Check this Redis or Valkey, without a configuration; or export OPS_REDIS_URL
     #[arg(long, value_name = "URL")]
     pub(crate) redis: Option<String>,
-    /// What the whole check may take, such as 10s or 500ms
+    /// What the whole check may take, such as 10s or 500ms; what it cuts short is unknown
     #[arg(long, value_name = "TIME", value_parser = duration, env = "OPS_TIMEOUT", hide_env_values = true)]
     pub(crate) timeout: Option<Duration>,
 }

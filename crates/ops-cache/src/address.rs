@@ -7,12 +7,11 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
 /// Where a server is, and who we are there. Prints its address only.
 #[derive(Clone)]
 pub(crate) struct Address {
-    /// Without credentials, database or protocol: the driver would otherwise send `HELLO` and `CLIENT SETINFO`,
-    /// which a locked-down user may not run and a health check does not need, and fold what `AUTH` and `SELECT`
-    /// are answered into one error.
+    /// Without credentials, database or protocol: the driver would otherwise send `HELLO` and `CLIENT SETINFO`, which
+    /// a locked-down user may not run and a health check does not need, and keep the server's words to itself.
     pub(crate) info: ConnectionInfo,
     pub(crate) credentials: Option<Credentials>,
-    /// The database that the URL names; 0 where it names none.
+    /// The number in the URL; 0, where every connection begins, when it names none.
     pub(crate) database: i64,
     display: String,
 }
@@ -62,8 +61,7 @@ impl Address {
         };
         let bare =
             RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
-        let display = display(info.addr());
-        let database = settings.db();
+        let (display, database) = (display(info.addr()), settings.db());
         Ok(Self { info: info.set_redis_settings(bare), credentials, database, display })
     }
 

@@ -1,16 +1,16 @@
-//! Makes a connection: socket, TLS, `AUTH`, and nothing more.
+//! Makes a connection: socket, TLS, `AUTH`, `SELECT` of a database other than 0, and nothing more.
 
 use ops_core::redact::ExposeSecret;
 use ops_core::{Context, Error, ErrorKind, Result};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Client, TlsCertificates, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, RedisResult, TlsCertificates, Value};
 use tokio::time::Instant;
 
 use crate::address::{Address, Credentials};
 use crate::config::{RedisOptions, RootCertificate};
 use crate::error::{Peer, of_redis};
 
-/// Connects and authenticates, within the context's time.
+/// Connects, authenticates and selects the URL's database, within the context's time.
 pub(crate) async fn open(
     cx: &Context,
     address: &Address,
@@ -46,25 +46,6 @@ pub(crate) async fn open(
     Ok(connection)
 }
 
-/// Nothing that is looked at depends on it: this tells whether the database that the URL names is there.
-async fn select(
-    cx: &Context,
-    connection: &mut MultiplexedConnection,
-    database: i64,
-    peer: Peer<'_>,
-) -> Result<()> {
-    let mut select = redis::cmd("SELECT");
-    select.arg(database);
-    match send(cx, connection, "select the database", &select, peer).await {
-        // A user that may not switch is no worse a judge of the server.
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
-        Err(error) if error.kind() == ErrorKind::Failed => {
-            Err(error.with_fix(format!("the URL names database {database}: see `databases` in redis.conf")))
-        }
-        selected => selected,
-    }
-}
-
 async fn authenticate(
     cx: &Context,
     connection: &mut MultiplexedConnection,
@@ -76,24 +57,35 @@ async fn authenticate(
         auth.arg(user);
     }
     auth.arg(credentials.password.expose_secret());
-    send(cx, connection, "authenticate", &auth, peer).await
+    send(cx, connection, &auth, "authenticate", peer)
+        .await?
+        .map_err(|error| of_redis(error, "authenticate", peer))
 }
 
-/// Sends what is answered by OK.
+/// What probes read concerns the whole server; that the database is there is what a client needs first.
+async fn select(
+    cx: &Context,
+    connection: &mut MultiplexedConnection,
+    database: i64,
+    peer: Peer<'_>,
+) -> Result<()> {
+    send(cx, connection, redis::cmd("SELECT").arg(database), "select a database", peer)
+        .await?
+        .map_err(|error| of_redis(error, format!("select database {database}"), peer))
+}
+
+/// Sends one command that answers `OK`. The inner error is the driver's or the server's.
 async fn send(
     cx: &Context,
     connection: &mut MultiplexedConnection,
+    command: &Cmd,
     operation: &'static str,
-    command: &redis::Cmd,
     peer: Peer<'_>,
-) -> Result<()> {
+) -> Result<RedisResult<()>> {
     let started = Instant::now();
     let sent = cx.run(operation, async { Ok(connection.req_packed_command(command).await) }).await;
     cx.cost().round_trip(started.elapsed());
-    sent.map_err(|error| error.on(peer.address))?
-        .and_then(Value::extract_error)
-        .map_err(|error| of_redis(error, operation, peer))?;
-    Ok(())
+    Ok(sent.map_err(|error| error.on(peer.address))?.and_then(Value::extract_error).map(drop))
 }
 
 async fn client(address: &Address, options: &RedisOptions, peer: Peer<'_>) -> Result<Client> {

@@ -3,6 +3,7 @@
 //! The driver folds every refused `AUTH` into one error without the server's words, so ops sends `AUTH` itself
 //! and maps the reply here like any other.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::io;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ const SAFE: Retry = Retry::Safe { after: None };
 const SOON: Retry = Retry::Safe { after: Some(Duration::from_secs(1)) };
 
 /// Maps an error met in `operation`, a verb phrase.
-pub(crate) fn of_redis(error: RedisError, operation: &'static str, peer: Peer<'_>) -> Error {
+pub(crate) fn of_redis(error: RedisError, operation: impl Into<Cow<'static, str>>, peer: Peer<'_>) -> Error {
+    let operation = operation.into();
     let mapped = if let Some(tls) = find::<TlsError>(&error) {
         of_tls(tls, operation)
     } else if let Some(io) = find::<io::Error>(&error) {
@@ -63,7 +65,7 @@ pub(crate) fn code(error: &Error) -> Option<&str> {
 }
 
 /// The reply table: <https://github.com/redis/redis/blob/7.0/src/server.c> names the codes.
-fn of_reply(code: &str, detail: &str, operation: &'static str, peer: Peer<'_>) -> Error {
+fn of_reply(code: &str, detail: &str, operation: Cow<'static, str>, peer: Peer<'_>) -> Error {
     let says = |kind, retry| {
         let words = if code == "ERR" { detail.to_owned() } else { format!("{code} {detail}") };
         Error::new(kind, operation).because(words.trim()).retry(retry)
@@ -93,6 +95,10 @@ fn of_reply(code: &str, detail: &str, operation: &'static str, peer: Peer<'_>) -
                 .with_fix("leave the password out of the URL: the server asks for none")
         }
         "ERR" if detail.starts_with("invalid password") => says(ErrorKind::Unauthenticated, Retry::Never),
+        "ERR" if detail.contains("DB index is out of range") => says(ErrorKind::Configuration, Retry::Never)
+            .with_fix("name a database that the server has: they count from 0, and its setting databases is how many"),
+        "ERR" if detail.starts_with("SELECT is not allowed") => says(ErrorKind::Configuration, Retry::Never)
+            .with_fix("leave the database out of the URL: a cluster has number 0 only"),
         "ERR" if detail.starts_with("unknown command") => says(ErrorKind::Unsupported, Retry::Never),
         _ => says(ErrorKind::Failed, Retry::Never),
     }
@@ -106,7 +112,7 @@ fn permission_fix(detail: &str, configured: &str) -> Option<String> {
     Some(format!("ACL SETUSER {user} +{command}"))
 }
 
-fn of_io(error: &io::Error, operation: &'static str) -> Error {
+fn of_io(error: &io::Error, operation: Cow<'static, str>) -> Error {
     use io::ErrorKind as Io;
     let (kind, retry, words) = match error.kind() {
         Io::ConnectionRefused => (ErrorKind::Unreachable, SAFE, "connection refused".to_owned()),
@@ -133,7 +139,7 @@ fn of_io(error: &io::Error, operation: &'static str) -> Error {
     Error::new(kind, operation).because(words).retry(retry)
 }
 
-fn of_tls(error: &TlsError, operation: &'static str) -> Error {
+fn of_tls(error: &TlsError, operation: Cow<'static, str>) -> Error {
     let tls = |words: String| Error::new(ErrorKind::Tls, operation).because(words);
     let TlsError::InvalidCertificate(problem) = error else {
         return match error {
@@ -164,7 +170,7 @@ fn of_tls(error: &TlsError, operation: &'static str) -> Error {
     }
 }
 
-fn of_client(error: &RedisError, operation: &'static str) -> Error {
+fn of_client(error: &RedisError, operation: Cow<'static, str>) -> Error {
     match error.kind() {
         // Half an answer, and then nothing: the driver calls both this and a foreign protocol a parse error.
         redis::ErrorKind::Parse if error.to_string().contains("end of input") => {
@@ -247,6 +253,8 @@ mod tests {
             ("NOREPLICAS Not enough good replicas to write.", Precondition, SAFE),
             ("ERR max number of clients reached", Exhausted, SOON),
             ("ERR unknown command 'INFO', with args beginning with: ", Unsupported, Retry::Never),
+            ("ERR DB index is out of range", Configuration, Retry::Never),
+            ("ERR SELECT is not allowed in cluster mode", Configuration, Retry::Never),
             ("ERR syntax error", Failed, Retry::Never),
             ("WRONGTYPE Operation against a key", Failed, Retry::Never),
         ] {

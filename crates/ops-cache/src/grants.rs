@@ -5,14 +5,23 @@ use std::collections::BTreeSet;
 use ops_core::Requirement;
 
 use crate::probe::registry;
+use crate::target::RedisTarget;
 
-/// The command that lets `user` run what the built-in probes send, for an administrator to give to `redis-cli`. It
-/// adds rights to those that the user has, and none on any key.
+/// The command that lets `user` run what `target` and the built-in probes send, for an administrator to give to
+/// `redis-cli`. It adds rights to those that the user has, and none on any key.
 ///
 /// ```
-/// assert!(ops_cache::grants("ops").starts_with("ACL SETUSER ops on "));
+/// use ops_cache::{RedisOptions, RedisTarget, grants};
+/// use ops_core::Secret;
+/// for (url, command) in [
+///     ("redis://cache", "ACL SETUSER ops on +info +ping"),
+///     ("redis://cache/3", "ACL SETUSER ops on +info +ping +select"),
+/// ] {
+///     let cache = RedisTarget::connect_lazily("cache", &Secret::from(url), RedisOptions::default()).unwrap();
+///     assert_eq!(grants(&cache, "ops"), command);
+/// }
 /// ```
-pub fn grants(user: &str) -> String {
+pub fn grants(target: &RedisTarget, user: &str) -> String {
     let commands: BTreeSet<_> = registry()
         .iter()
         .flat_map(|probe| probe.spec().requires)
@@ -20,6 +29,7 @@ pub fn grants(user: &str) -> String {
             Requirement::Command(command) => Some(format!("+{}", command.replace(' ', "|"))),
             _ => None,
         })
+        .chain(target.selects().then(|| "+select".to_owned()))
         .collect();
     format!("ACL SETUSER {user} on {}", commands.into_iter().collect::<Vec<_>>().join(" "))
 }

@@ -22,7 +22,8 @@
 //! ```
 //!
 //! What a probe sends changes nothing that another measures: `PING` and `INFO` count as no hit and no miss, and
-//! touch no key. The user needs `+ping +info` and nothing else.
+//! touch no key. The user needs `+ping +info` and nothing else, save `+select` where the URL names a database other
+//! than 0.
 
 mod address;
 mod config;

@@ -96,7 +96,8 @@ pub struct InfoReading {
 impl RedisTarget {
     /// A target that connects when it is first asked. Only the URL is checked here.
     ///
-    /// What probes read concerns the whole server, so the database in the URL is not selected.
+    /// What probes read concerns the whole server. A database other than 0 in the URL is selected all the same: one
+    /// that the server does not have is a mistake in the URL, and every probe says so.
     ///
     /// # Errors
     /// `InvalidInput` when the URL makes no sense, and the message does not repeat it; `Configuration` when a root
@@ -137,6 +138,11 @@ impl RedisTarget {
     /// The user that the server's ACL knows us by.
     pub fn user(&self) -> &str {
         &self.shared.user
+    }
+
+    /// Whether it selects a database: each connection begins in number 0.
+    pub(crate) fn selects(&self) -> bool {
+        matches!(&self.shared.source, Source::Url(address, _) if address.database != 0)
     }
 
     /// Adds every built-in probe, with its default thresholds.
@@ -239,12 +245,13 @@ impl RedisTarget {
         }
         match &outcome {
             Ok(_) => session.proven = true,
-            Err(error) if concerns_the_connection(error.kind()) => {
+            // The command that was in flight has no reader any more.
+            Err(error) if error.kind() == ErrorKind::Cancelled => self.drop_link(session),
+            // Without a link, it is the connection that could not be made.
+            Err(error) if session.link.is_none() || concerns_the_connection(error.kind()) => {
                 self.drop_link(session);
                 session.failed = Some(error.clone());
             }
-            // The command that was in flight has no reader any more.
-            Err(error) if error.kind() == ErrorKind::Cancelled => self.drop_link(session),
             Err(_) => session.proven = true,
         }
         outcome

@@ -74,7 +74,11 @@ fn healthy(command: &str) -> Option<String> {
 }
 
 fn target(port: u16, credentials: &str) -> RedisTarget {
-    let url = Secret::from(format!("redis://{credentials}127.0.0.1:{port}"));
+    target_in(port, credentials, "/0")
+}
+
+fn target_in(port: u16, credentials: &str, database: &str) -> RedisTarget {
+    let url = Secret::from(format!("redis://{credentials}127.0.0.1:{port}{database}"));
     RedisTarget::connect_lazily("cache", &url, RedisOptions::default()).unwrap()
 }
 
@@ -132,6 +136,42 @@ async fn a_refused_login_is_tried_once_and_tells_no_secret() {
     assert_eq!(seen.count("AUTH"), 1);
     let document = serde_json::to_string(&report).unwrap();
     assert!(document.contains("WRONGPASS") && !document.contains("hunter2"), "{document}");
+}
+
+#[tokio::test]
+async fn a_database_is_selected_once_behind_the_login() {
+    for (database, commands) in [("", 5), ("/0", 5), ("/5", 6)] {
+        let (port, seen) = play(healthy).await;
+        let report = check(&target_in(port, "ops:hunter2@", database), &context()).await;
+        assert_eq!(report.count(Status::Unknown), 0, "{report:?}");
+        let sent = seen.commands.lock().unwrap().clone();
+        let select = sent.iter().position(|command| command == "SELECT");
+        assert_eq!(select, (database == "/5").then_some(1), "{sent:?}");
+        // The connection counts as one.
+        assert_eq!((sent.len() + 1, report.cost.round_trips), (commands, commands as u64), "{sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_refused_is_tried_once_and_named() {
+    for (reply, fix) in [
+        ("ERR DB index is out of range", "its setting databases"),
+        ("ERR SELECT is not allowed in cluster mode", "leave the database out"),
+        ("NOPERM this user has no permissions to run the 'select' command", "ACL SETUSER ops +select"),
+    ] {
+        let refuse = move |command: &str| match command {
+            "SELECT" => Some(format!("-{reply}\r\n")),
+            _ => healthy(command),
+        };
+        let (port, seen) = play(refuse).await;
+        let report = check(&target_in(port, "ops:x@", "/99"), &context()).await;
+        assert_eq!((report.status, report.coverage), (Status::Unknown, 0.0), "{report:?}");
+        assert_eq!(seen.count("SELECT"), 1, "{reply}");
+        for result in &report.probes {
+            assert!(result.summary.contains("failed to select database 99 on 127.0.0.1"), "{result:?}");
+            assert!(result.unseen[0].fix.as_ref().unwrap().contains(fix), "{result:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@
 //! | 70 | a bug in ops |
 //! | 75 | lock held, try later |
 //! | 78 | bad configuration |
+//! | 130 | ended early by Ctrl-C, and cleaned up; 3 under `--output nagios` |
+//! | 143 | the same by SIGTERM |
 
 use crate::error::ErrorKind;
 use crate::status::Status;
@@ -25,6 +27,11 @@ pub const USAGE: u8 = 64;
 pub const CONFIG: u8 = 78;
 /// Nagios' word for unknown, also used for a bad configuration under `--output nagios`.
 pub const UNKNOWN: u8 = 3;
+
+/// Ctrl-C, by the shell's rule: 128 and the number of SIGINT.
+pub const INTERRUPTED: u8 = 128 + 2;
+/// SIGTERM, by the same rule.
+pub const TERMINATED: u8 = 128 + 15;
 
 /// The exit code of `ops check`, as monitoring plugins speak it.
 pub fn of_status(status: Status) -> u8 {

@@ -22,7 +22,7 @@ use crate::status::Status;
 pub struct ProbeSetOptions {
     /// What one probe may take, waiting for its turn on a shared connection apart. 5 s.
     pub probe_deadline: Duration,
-    /// What the whole run may take. 30 s.
+    /// What the whole run may take. 30 s. A probe that it cuts short is `Unknown`: the server was not given its time.
     pub run_deadline: Duration,
     /// Probes in flight at once. 64: probes of one target queue at its one connection by themselves.
     pub concurrency: usize,
@@ -135,7 +135,7 @@ impl ProbeSet {
     /// of time is cancelled, given a moment to clean up after itself, and abandoned.
     pub async fn run(&self, cx: &Context) -> HealthReport {
         let started = Instant::now();
-        let run = cx.new_run_within(self.options.run_deadline);
+        let run = cx.new_run().with_deadline(self.options.run_deadline);
         // Whoever stops waiting for the report stops its probes, each in a task of its own, as well.
         let _stop = StopOnDrop(run.clone());
         let at = run.now();
@@ -191,7 +191,7 @@ async fn run_one(run: &Context, entry: &Entry, allowed: Duration) -> ProbeResult
         unseen: Vec::new(),
         took_ms: 0.0,
     };
-    result.fill(bounded(run.with_deadline(allowed), entry).await);
+    result.fill(bounded(run.for_look(allowed), entry).await);
     result.took_ms = millis(started.elapsed());
     result
 }
@@ -205,7 +205,7 @@ async fn bounded(cx: Context, entry: &Entry) -> Result<ProbeReport> {
         biased;
         joined = &mut task => joined,
         () = out_of_time(&cx) => {
-            let stopped = cx.is_cancelled() || cx.run_is_over();
+            let stopped = cx.is_cancelled();
             cx.cancel();
             match tokio::time::timeout(CLEAN_UP, &mut task).await {
                 Ok(joined) => joined,
@@ -214,7 +214,7 @@ async fn bounded(cx: Context, entry: &Entry) -> Result<ProbeReport> {
                     return Err(if stopped {
                         failed(ErrorKind::Cancelled, "cancelled".into())
                     } else {
-                        failed(ErrorKind::Timeout, "no result within its deadline".into())
+                        cx.out_of_time("run the probe", "no result within its deadline".into())
                     });
                 }
             }
@@ -245,6 +245,7 @@ fn millis(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Finding;
     use async_trait::async_trait;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -284,6 +285,48 @@ mod tests {
         assert_eq!(statuses, [Status::Unknown, Status::Unknown, Status::Unknown, Status::Ok]);
         assert_eq!(report.probes[2].unseen[0].fix.as_deref(), Some("GRANT x TO y"));
         assert_eq!((report.status, report.coverage), (Status::Unknown, 0.25));
+    }
+
+    /// Calls a server down that does not answer in time, after a while of waiting for its turn.
+    #[derive(Debug)]
+    struct Judges {
+        turn: Duration,
+    }
+
+    #[async_trait]
+    impl HealthProbe for Judges {
+        fn name(&self) -> &str {
+            "t.judges"
+        }
+        async fn probe(&self, cx: &Context) -> Result<ProbeReport> {
+            cx.waiting(tokio::time::sleep(self.turn)).await;
+            match cx.run("connect", std::future::pending::<Result<()>>()).await {
+                Err(error) if error.kind() == ErrorKind::Timeout => {
+                    Ok(ProbeReport::new("").finding(Finding::critical("t.judges.down", error.to_string())))
+                }
+                other => other.map(|()| ProbeReport::new("connected")),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_ends_first_says_nothing_about_the_server() {
+        let seconds = Duration::from_secs;
+        for (run, own, turn, status, says) in [
+            (Duration::from_millis(1), seconds(5), seconds(0), Status::Unknown, "the run's 1 ms ended first"),
+            (seconds(3), seconds(5), seconds(0), Status::Unknown, "the run's 3.0 s ended first"),
+            (seconds(5), seconds(5), seconds(0), Status::Critical, "no answer within 5.0 s"),
+            (seconds(30), seconds(5), seconds(0), Status::Critical, "no answer within 5.0 s"),
+            (seconds(30), seconds(5), seconds(28), Status::Unknown, "the run's 30.0 s ended first"),
+        ] {
+            let options = ProbeSetOptions::default().with_run_deadline(run).with_probe_deadline(own);
+            let mut set = ProbeSet::new("t").with_options(options);
+            set.add("x", Judges { turn });
+            let report = set.run(&Context::new()).await;
+            assert_eq!(report.status, status, "{run:?} {own:?} {turn:?}");
+            let said = format!("{:?}", report.probes);
+            assert!(said.contains(says), "{says}: {said}");
+        }
     }
 
     #[derive(Debug, Default)]

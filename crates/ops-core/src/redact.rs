@@ -1,5 +1,7 @@
 //! Secrets stay secret: a wrapper that never prints, and a filter for text from elsewhere.
 
+use std::ops::Range;
+
 /// A secret value. It prints as `[REDACTED]`, is wiped when dropped, and is read by
 /// [`ExposeSecret`] only.
 ///
@@ -27,44 +29,70 @@ pub fn redact(text: &str) -> String {
     redact_assignments(&redact_urls(text))
 }
 
-/// Masks `user:password@` after `://`. The password ends at the last `@` before the authority does, since
-/// passwords are often pasted without percent-encoding.
+/// Masks `user:password@` after `://`. Passwords are often pasted without percent-encoding, so one may hold anything:
+/// it ends at the last `@` that can still be the URL's.
 fn redact_urls(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
         let (head, tail) = rest.split_at(at + 3);
         out.push_str(head);
-        let word = url_word(tail, quoted(&head[..at]));
-        // A pasted password may hold '/', '?' or '#': everything up to the word's last '@' is the user part.
-        let userinfo = word.rfind('@').map(|end| &word[..end]);
-        match userinfo.and_then(|info| info.split_once(':').map(|(user, _)| (user, info.len()))) {
-            Some((user, len)) => {
-                out.push_str(user);
-                out.push(':');
-                out.push_str(MASK);
-                rest = &tail[len..];
-            }
-            None => rest = tail,
+        rest = tail;
+        if let Some(password) = password(tail) {
+            out.push_str(&tail[..password.start]);
+            out.push_str(MASK);
+            rest = &tail[password.end..];
         }
     }
     out.push_str(rest);
     out
 }
 
-/// The part of `tail`, the text after `://`, that may belong to the URL. A password may hold `'`: it ends the word
-/// only where it closes a quote that `opened` says was there, behind the host, before more text without a blank.
-fn url_word(tail: &str, opened: bool) -> &str {
+/// Where the password stands in `tail`, the text after `://`.
+fn password(tail: &str) -> Option<Range<usize>> {
     let word = &tail[..tail.find(char::is_whitespace).unwrap_or(tail.len())];
-    // A `"` before the host may be a character of the password; what it then masks too much is no loss.
-    let end = word.match_indices('"').map(|(at, _)| at).find(|at| word[..*at].contains('@'));
-    let word = &word[..end.unwrap_or(word.len())];
-    let closes = |at: &usize| {
-        let next = word[at + 1..].chars().next();
-        word[..*at].contains('@') && next.is_none_or(|c| ",;:)]}".contains(c))
+    let start = colon(word)? + 1;
+    let value = &word[start..];
+    if value.is_empty() {
+        return None;
+    }
+    let line = &tail[..tail.find(['\n', '\r']).unwrap_or(tail.len())];
+    let behind_digits = value.trim_start_matches(|c: char| c.is_ascii_digit());
+    let port = behind_digits.len() < value.len() && !behind_digits.starts_with(char::is_alphanumeric);
+    let in_authority = !word[..start].contains(['/', '?', '#']);
+    // What cannot be a port is a password, wherever its `@` is; a host and port may stand before somebody else's.
+    let certain = in_authority && !port;
+    let settled = if certain { line.find('@').unwrap_or(line.len()) } else { 0 };
+    let at = line[..end_of_url(line, settled)].rfind('@').filter(|at| *at >= start);
+    match at {
+        Some(at) if at < word.len() || certain || in_authority && behind_digits.is_empty() => Some(start..at),
+        // Cut short before its `@`.
+        None if certain => Some(start..word.len()),
+        _ => None,
+    }
+}
+
+/// The colon before a password or a port, and none of those in an IPv6 address.
+fn colon(word: &str) -> Option<usize> {
+    let bracket = if word.starts_with('[') { Some(0) } else { word.find("@[") };
+    let after = match (bracket, word.find(':')?) {
+        (Some(open), first) if open < first => open + word[open..].find(']')?,
+        _ => 0,
     };
-    let close = word.match_indices('\'').map(|(at, _)| at).find(closes).filter(|_| opened);
-    &word[..close.unwrap_or(word.len())]
+    word[after..].find(':').map(|at| after + at)
+}
+
+/// The nearest place from `from` on where another URL begins in `line`, or a quote closes: one before a blank or
+/// before what separates values. A password may hold any other.
+fn end_of_url(line: &str, from: usize) -> usize {
+    let closes = |at: &usize| {
+        let next = line[at + 1..].chars().next();
+        next.is_none_or(|c| c.is_whitespace() || ",;:)]}".contains(c))
+    };
+    let quote = line[from..].match_indices(['"', '\'']).map(|(at, _)| from + at).find(closes);
+    let scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let next = line[from..].find("://").map(|at| line[..from + at].trim_end_matches(scheme).len());
+    quote.into_iter().chain(next).min().unwrap_or(line.len())
 }
 
 /// Endings of the names under which secrets go.
@@ -121,45 +149,86 @@ fn redact_assignments(text: &str) -> String {
     out
 }
 
-/// The bytes of `=`, `: ` or `": "` after a key, of the blanks before a quoted word (`PASSWORD 'x'`, as SQL has
-/// it), or `None` where no value follows.
+/// The bytes of `=`, ` => `, `: `, `": "` or `\": ` after a key, of the blanks before a quoted word (`PASSWORD 'x'`, as
+/// SQL has it), or `None` where no value follows.
 fn assignment(after: &str) -> Option<usize> {
     let blanks = after.len() - after.trim_start().len();
     if blanks > 0 && after[blanks..].starts_with('\'') {
         return Some(blanks);
     }
-    let trimmed = after.trim_start_matches(['"', '\'', ' ', '\\']);
+    let trimmed = after.trim_start_matches(['\\', '"', '\'', ' ', '\t']);
     let sign = trimmed.strip_prefix(['=', ':'])?;
-    let value = sign.trim_start_matches(' ');
+    let value = sign.trim_start_matches(['=', '>', ' ', '\t']);
     if value.is_empty() { None } else { Some(after.len() - value.len()) }
 }
 
-/// Whether a quote `'` stands before the word that ends `before`, a URL's scheme.
-fn quoted(before: &str) -> bool {
-    before.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || "+-.".contains(c)).ends_with('\'')
+/// A quote that opens a string, and the backslashes before it: JSON within a string has one, and within that three.
+#[derive(Clone, Copy)]
+struct Quote {
+    mark: char,
+    escapes: usize,
+}
+
+impl Quote {
+    /// The one that `text` begins with.
+    fn opening(text: &str) -> Option<Self> {
+        let bare = text.trim_start_matches('\\');
+        let mark = bare.chars().next().filter(|c| *c == '"' || *c == '\'')?;
+        Some(Self { mark, escapes: text.len() - bare.len() })
+    }
+
+    /// The one that `text` ends with.
+    fn last(text: &str) -> Option<Self> {
+        let mark = text.chars().next_back().filter(|c| *c == '"' || *c == '\'')?;
+        Some(Self { mark, escapes: escapes(&text[..text.len() - 1]) })
+    }
+
+    /// Where `text`, what follows the quote, leaves the string: at the same quote with the same backslashes, or at
+    /// one with fewer, which ends the string around it. More of them are the string's own, unless they are pairs; so
+    /// is a quote given twice, as SQL and CSV have it.
+    fn closing(self, text: &str) -> Option<usize> {
+        let mut twice = None;
+        for (at, _) in text.match_indices(self.mark) {
+            if twice == Some(at) {
+                continue;
+            }
+            let before = escapes(&text[..at]);
+            if before < self.escapes {
+                return Some(at - before);
+            }
+            if !(before - self.escapes).is_multiple_of(2 * (self.escapes + 1)) {
+                continue;
+            }
+            if self.escapes > 0 || !text[at + 1..].starts_with(self.mark) {
+                return Some(at - self.escapes);
+            }
+            twice = Some(at + 1);
+        }
+        None
+    }
+}
+
+/// The backslashes at the end of `text`.
+fn escapes(text: &str) -> usize {
+    text.len() - text.trim_end_matches('\\').len()
 }
 
 /// As [`value_end`], for a value of several words: it ends at its own closing quote, at that of the whole header
 /// (`-H 'Authorization: Bearer abc'`), or with the line.
 fn line_end(before: &str, value: &str) -> (usize, usize) {
-    if value.starts_with(['"', '\'']) {
+    if Quote::opening(value).is_some() {
         return value_end(value);
     }
-    let line = value.find(['\r', '\n']).unwrap_or(value.len());
+    let line = &value[..value.find(['\r', '\n']).unwrap_or(value.len())];
     let outer = before.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    let quote = outer.chars().next_back().filter(|c| *c == '"' || *c == '\'');
-    (0, quote.and_then(|quote| value[..line].find(quote)).unwrap_or(line))
+    (0, Quote::last(outer).and_then(|quote| quote.closing(line)).unwrap_or(line.len()))
 }
 
 /// Where a value starts behind its opening quote, and where it ends.
 fn value_end(value: &str) -> (usize, usize) {
-    // JSON inside a string: `{\"token\": \"abc\"}`.
-    if value.starts_with("\\\"") {
-        return (2, value[2..].find("\\\"").map_or(value.len(), |at| at + 2));
-    }
-    if let Some(quote) = value.chars().next().filter(|c| *c == '"' || *c == '\'') {
-        let end = value[1..].find(quote).map_or(value.len(), |at| at + 1);
-        return (1, end);
+    if let Some(quote) = Quote::opening(value) {
+        let start = quote.escapes + 1;
+        return (start, quote.closing(&value[start..]).map_or(value.len(), |at| start + at));
     }
     (0, value.find(|c: char| c.is_whitespace() || c == '&' || c == ',' || c == ';').unwrap_or(value.len()))
 }
@@ -182,10 +251,46 @@ mod tests {
             ("cannot reach a://u:it's@h/d", "cannot reach a://u:***@h/d"),
             ("url='a://u:it's@h/d' and 'x@y'", "url='a://u:***@h/d' and 'x@y'"),
             ("['a://u:1@h','b://v:it's@i']", "['a://u:***@h','b://v:***@i']"),
-            ("a://u:a\"b@h/d", "a://u:***@h/d"),
+            (
+                "redis://ops@[::1]:6380/0 and redis://u:1@[::1]",
+                "redis://ops@[::1]:6380/0 and redis://u:***@[::1]",
+            ),
+            ("http://h:80: refused, tell a@b", "http://h:80: refused, tell a@b"),
+            ("http://h: refused", "http://h: refused"),
+            ("https://h/a:b", "https://h/a:b"),
+            (r#"{"url": "http://h:80/", "to": "a@b"}"#, r#"{"url": "http://h:80/", "to": "a@b"}"#),
             (r#"{"url": "a://u:a"b@h/d", "n": 1}"#, r#"{"url": "a://u:***@h/d", "n": 1}"#),
         ] {
-            assert_eq!(redact(text), expected);
+            assert_eq!(redact(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_may_hold_anything() {
+        for password in [
+            r#"a"b"#, r#"a",b"#, r#""a""#, "a'b", "a', b", "a b", "a b@c", "1 2", r"a", "a#b?c/d", "a://b",
+            "a:b", "<a>", "ż🦀", "a%b", "a&b=c;d", "1\"2", "[a]", "a]b", "a`b$c", "(a)", "{a}", "@a", "a@",
+        ] {
+            for (before, after) in
+                [("", ""), ("cannot reach ", ": refused"), ("'", "'"), ("{\"url\": \"", "\"}")]
+            {
+                let text = format!("{before}postgres://u:{password}@h/d{after}");
+                assert_eq!(redact(&text), format!("{before}postgres://u:***@h/d{after}"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_cut_short_is_no_less_secret() {
+        for (text, expected) in [
+            ("postgres://u:abc", "postgres://u:***"),
+            ("postgres://u:abc\nnext@line", "postgres://u:***\nnext@line"),
+            ("postgres://u:a b@h/d as c@d", "postgres://u:***@d"),
+            (r#"{"token": "abc"#, r#"{"token": "***"#),
+            (r#"{\"token\": \"abc"#, r#"{\"token\": \"***"#),
+            (r#"{"body": "{\"token\": \"abc"}"#, r#"{"body": "{\"token\": \"***"}"#),
+        ] {
+            assert_eq!(redact(text), expected, "{text}");
         }
     }
 
@@ -203,14 +308,28 @@ mod tests {
             ),
             (r#"{"authorization": "Bearer abc", "n": 1}"#, r#"{"authorization": "***", "n": 1}"#),
             (r#"Authorization: Digest username="u", response="abc""#, "Authorization: ***"),
-            (r#"body {\"token\": \"abc\", \"n\": 1}"#, r#"body {\"token\": \"***\", \"n\": 1}"#),
-            (r#"{\"password\":\"abc"#, r#"{\"password\":\"***"#),
             ("x-api-key: abc", "x-api-key: ***"),
             ("password authentication failed", "password authentication failed"),
             ("the secret is out", "the secret is out"),
             ("ALTER ROLE x PASSWORD 'abc' VALID", "ALTER ROLE x PASSWORD '***' VALID"),
+            ("ALTER ROLE x PASSWORD 'a''b' VALID", "ALTER ROLE x PASSWORD '***' VALID"),
+            (r#"{\"password\": \"abc\", \"n\": 1}"#, r#"{\"password\": \"***\", \"n\": 1}"#),
+            (r#""{\"a\":\"{\\\"pwd\\\":\\\"abc\\\"}\"}""#, r#""{\"a\":\"{\\\"pwd\\\":\\\"***\\\"}\"}""#),
+            (r#"{"password": "a\"b", "n": 1}"#, r#"{"password": "***", "n": 1}"#),
+            (r#"{"password": "a\\", "n": 1}"#, r#"{"password": "***", "n": 1}"#),
+            (r#"{\"password\": \"a\\\"b\", \"n\": 1}"#, r#"{\"password\": \"***\", \"n\": 1}"#),
+            (r#"body {\"token\": \"abc\", \"n\": 1}"#, r#"body {\"token\": \"***\", \"n\": 1}"#),
+            (r#"{\"password\":\"abc"#, r#"{\"password\":\"***"#),
+            (r#"{"password": "", "n": 1}"#, r#"{"password": "***", "n": 1}"#),
+            (r#"{\"authorization\": \"Bearer abc\"}"#, r#"{\"authorization\": \"***\"}"#),
+            (
+                r#"{"header": "Authorization: Digest u=\"u\", r=\"abc\"", "n": 1}"#,
+                r#"{"header": "Authorization: ***", "n": 1}"#,
+            ),
+            ("password => 'abc', n => 1", "password => '***', n => 1"),
+            ("password:\tabc", "password:\t***"),
         ] {
-            assert_eq!(redact(text), expected);
+            assert_eq!(redact(text), expected, "{text}");
         }
     }
 }

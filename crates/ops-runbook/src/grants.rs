@@ -62,7 +62,7 @@ pub async fn grants(
             target: name.clone(),
             address: redis.address().to_owned(),
             program: "redis-cli",
-            script: ops_cache::grants(&role),
+            script: ops_cache::grants(&redis, &role),
             role,
         });
     }

@@ -1,17 +1,16 @@
 //! `ops check`.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use ops_core::{Context, Error, ErrorKind, HealthReport, ProbeSetOptions, Secret, exit};
 use ops_runbook::config::Config;
 use ops_runbook::system::{Selection, System};
 
-use super::{Failure, block_on, config_path, read_config};
+use super::{Failure, config_path, interruptible, read_config};
 use crate::cli::{CheckArgs, Global, Output};
-use crate::{output, signals};
+use crate::output;
 
-/// Exits as monitoring plugins do. A check that could not be made is 3 under `--output nagios`, where 64 and 78
+/// Exits as monitoring plugins do. A check that could not be made is 3 under `--output nagios`, where 64, 78 and 130
 /// would be no status at all.
 pub(super) fn run(global: &Global, args: &CheckArgs) -> ExitCode {
     match check(global, args) {
@@ -28,17 +27,7 @@ pub(super) fn run(global: &Global, args: &CheckArgs) -> ExitCode {
                 let _ = output::print("OPS UNKNOWN: the check could not be made, see stderr");
             }
             failure.print();
-            ExitCode::from(if global.output == Output::Nagios { exit::UNKNOWN } else { failure.check_code() })
-        }
-    }
-}
-
-impl Failure {
-    /// A check that was interrupted is unknown; what is wrong with the command or its configuration keeps its code.
-    fn check_code(&self) -> u8 {
-        match self {
-            Failure::Error(error) if error.kind() == ErrorKind::Cancelled => exit::UNKNOWN,
-            _ => self.code(),
+            ExitCode::from(if global.output == Output::Nagios { exit::UNKNOWN } else { failure.code() })
         }
     }
 }
@@ -58,18 +47,14 @@ fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
         (postgres, redis) => System::of_urls(postgres.as_ref(), redis.as_ref())?,
     };
     if let Some(timeout) = args.timeout {
-        // A probe's own deadline comes first, so that a server that does not answer is told from a check that was
-        // cut short; but under a second says nothing about a server.
-        let probe = (timeout * 9 / 10).max(Duration::from_secs(1)).min(options.probe_deadline);
-        options = options.with_run_deadline(timeout).with_probe_deadline(probe);
+        options = options.with_run_deadline(timeout);
     }
     let selection = Selection::new(&args.targets, &args.only)?;
-    block_on(async {
-        let cx = Context::new();
-        signals::cancel_on_signal(&cx, "ops: stopping; Ctrl-C again ends at once")
-            .map_err(|error| Error::new(ErrorKind::Bug, "listen for signals").because(error.to_string()))?;
+    let cx = Context::new();
+    interruptible(&cx, "ops: stopping; Ctrl-C again ends at once", async {
         if let Some(config) = &config {
-            system.discover(&cx.with_deadline(options.probe_deadline), config).await;
+            let time = options.probe_deadline.min(options.run_deadline);
+            system.discover(&cx.with_deadline(time), config).await;
         }
         let report = system.probes(&selection, options)?.run(&cx).await;
         for probe in &report.probes {
@@ -79,7 +64,7 @@ fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
             true => Err(Error::new(ErrorKind::Cancelled, "finish the check").because("interrupted").into()),
             false => Ok(report),
         }
-    })?
+    })
 }
 
 /// The URLs to check without a configuration, each typed or else exported. With a configuration at hand and nothing

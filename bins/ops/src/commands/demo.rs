@@ -1,42 +1,30 @@
 //! `ops demo`.
 
+use ops_core::words::count;
 use ops_core::{Context, Error, ErrorKind, HealthReport, ProbeSetOptions};
 use ops_runbook::config::Config;
 use ops_runbook::demo::{self, Demo, DemoOptions, Plant};
 use ops_runbook::system::{Selection, System};
 
-use super::{Failure, block_on};
+use super::{Failure, interruptible};
 use crate::cli::{DemoArgs, Global, Output};
+use crate::output;
 use crate::surroundings::Real;
-use crate::{output, signals};
 
 pub(super) fn run(global: &Global, args: &DemoArgs) -> Result<u8, Failure> {
     if args.list {
         output::print(&stories(demo::plants()))?;
         return Ok(0);
     }
-    block_on(async {
-        let cx = Context::new().with_progress(output::Watched);
-        let farewell = "ops: stopping both servers; Ctrl-C again does not wait for them";
-        let interrupted = signals::cancel_on_signal(&cx, farewell)
-            .map_err(|error| Error::new(ErrorKind::Bug, "listen for signals").because(error.to_string()))?;
-        match demonstrate(&cx, global, args).await {
-            // Whoever stopped it knows that; a shell wants to know by what.
-            Err(Failure::Error(error)) if error.kind() == ErrorKind::Cancelled => {
-                interrupted.code().ok_or(error.into())
-            }
-            outcome => outcome,
-        }
-    })?
-}
-
-async fn demonstrate(cx: &Context, global: &Global, args: &DemoArgs) -> Result<u8, Failure> {
-    let demo = Demo::start(cx, &options(args)).await?;
-    let toured = tour(cx, &demo, global, args.keep).await;
-    let stopped = demo.stop().await;
-    let code = toured?;
-    stopped?;
-    Ok(code)
+    let cx = Context::new().with_progress(output::Watched);
+    interruptible(&cx, "ops: stopping both servers; Ctrl-C again does not wait for them", async {
+        let demo = Demo::start(&cx, &options(args)).await?;
+        let toured = tour(&cx, &demo, global, args.keep).await;
+        let stopped = demo.stop().await;
+        let code = toured?;
+        stopped?;
+        Ok(code)
+    })
 }
 
 fn options(args: &DemoArgs) -> DemoOptions {
@@ -90,7 +78,7 @@ fn guide(demo: &Demo, rendered: &str, report: &HealthReport) -> String {
     );
     let found = match planted.len() {
         0 => "Nothing was planted.".to_owned(),
-        all => format!("Found {} of {all} planted faults.", all - missed),
+        all => format!("Found {} of {}.", all - missed, count(all as f64, "planted fault", "planted faults")),
     };
     let mut page = output::beside("", 0, &servers);
     if !planted.is_empty() {

@@ -12,18 +12,20 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ops_core::{Error, exit};
+use ops_core::{Context, Error, exit};
 use ops_runbook::config::{Config, ConfigErrors};
 
 use crate::cli::{Cli, Command, Global};
-use crate::output;
 use crate::surroundings::Real;
+use crate::{output, signals};
 
 /// Why a command ends without a result.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The configuration has mistakes.
     Config(Box<ConfigErrors>),
+    /// A signal came; it has this exit code.
+    Interrupted(Error, u8),
     /// Anything else.
     Error(Error),
 }
@@ -44,13 +46,14 @@ impl Failure {
     fn print(&self) {
         match self {
             Failure::Config(errors) => output::say(&errors.to_string()),
-            Failure::Error(error) => output::complain(error),
+            Failure::Interrupted(error, _) | Failure::Error(error) => output::complain(error),
         }
     }
 
     fn code(&self) -> u8 {
         match self {
             Failure::Config(_) => exit::CONFIG,
+            Failure::Interrupted(_, code) => *code,
             Failure::Error(error) => exit::of_error(error.kind()),
         }
     }
@@ -99,6 +102,23 @@ fn read_config(global: &Global) -> Result<Config, Failure> {
         output::say(&format!("{}:{remark}", path.display()));
     }
     Ok(config)
+}
+
+/// Runs work that Ctrl-C and SIGTERM cancel, saying `farewell`. What they ended is told from what failed.
+fn interruptible<T>(
+    cx: &Context,
+    farewell: &'static str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let interruption = signals::cancel_on_signal(cx, farewell).map_err(|error| {
+        Error::new(ops_core::ErrorKind::Bug, "listen for signals").because(error.to_string())
+    })?;
+    block_on(work)?.map_err(|failure| match (failure, interruption.code()) {
+        (Failure::Error(error), Some(code)) if error.kind() == ops_core::ErrorKind::Cancelled => {
+            Failure::Interrupted(error, code)
+        }
+        (failure, _) => failure,
+    })
 }
 
 /// Runs a future on a runtime of its own. One thread suffices: a check waits, it does not compute.

@@ -22,8 +22,8 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         measures: "The time from sending PING to its answer, on a connection that is made already; when the first \
                    is over the warning, the best of three: a pause that is over is told and does not alarm. Refused, \
                    timed out, cut, full of clients, or still loading is critical: clients meet the same. A refused \
-                   login, a failed secure channel, or something else than Redis at that port is unknown: that may be \
-                   this check's own configuration.",
+                   login, a failed secure channel, a database that is not there, or something else than Redis at \
+                   that port is unknown: that may be this check's own configuration.",
         queries: &[
             ("PING", "asks for a sign of life; sent once, or three times when the first answer is slow"),
             ("INFO", "while the server loads: how far it is"),

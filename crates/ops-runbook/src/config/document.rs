@@ -7,7 +7,11 @@ use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::lines::Lines;
 use super::mistake::Excerpt;
+
+/// Longer lines are not shown: the place is told, and a file of one line may have a mistake at every key.
+const LONGEST_SHOWN: usize = 400;
 
 /// Where a value stands, by its JSON pointer.
 #[derive(Clone, Debug)]
@@ -22,11 +26,10 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct SourceMap<'t> {
     text: &'t str,
+    lines: Lines<'t>,
     places: BTreeMap<String, Place>,
-    /// Where each line begins.
-    lines: Vec<usize>,
-    /// Scalars by where they begin, each with its end and whether a reader may see it. They do not overlap.
-    scalars: BTreeMap<usize, (usize, bool)>,
+    /// Scalars in the order of the text, with whether a reader may see them.
+    scalars: Vec<(Range<usize>, bool)>,
     /// Whether the text is TOML: otherwise no line of it is shown, since a secret may stand anywhere.
     sound: bool,
 }
@@ -34,10 +37,11 @@ pub(super) struct SourceMap<'t> {
 /// Reads text as far as it is TOML.
 pub(super) fn parse(text: &str) -> (Value, SourceMap<'_>, Vec<toml::de::Error>) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-    let (places, scalars) = (BTreeMap::new(), BTreeMap::new());
-    let mut map = SourceMap { text, places, lines, scalars, sound: errors.is_empty() };
+    let (lines, sound) = (Lines::of(text), errors.is_empty());
+    let mut map = SourceMap { text, lines, places: BTreeMap::new(), scalars: Vec::new(), sound };
     let root = map.table(table.get_ref(), "");
+    // Tables come in the order of their keys.
+    map.scalars.sort_unstable_by_key(|(span, _)| span.start);
     map.places.insert(String::new(), Place { key: None, value: 0..0, kind: "a table" });
     (root, map, errors)
 }
@@ -102,8 +106,7 @@ impl SourceMap<'_> {
         };
         if !matches!(value.get_ref(), DeValue::Array(_) | DeValue::Table(_)) {
             let bound = pointer.starts_with("/thresholds/") || pointer.starts_with("/metric/");
-            let span = value.span();
-            self.scalars.insert(span.start, (span.end, bound && converted.is_number()));
+            self.scalars.push((value.span(), bound && converted.is_number()));
         }
         self.places.insert(pointer, Place { key, value: value.span(), kind });
         converted
@@ -121,8 +124,9 @@ impl SourceMap<'_> {
 
     /// Where the string or number begins that `at` is in, or at the end of.
     pub(super) fn scalar_around(&self, at: usize) -> Option<usize> {
-        let (start, (end, _)) = self.scalars.range(..=at).next_back()?;
-        (at <= *end).then_some(*start)
+        let after = self.scalars.partition_point(|(span, _)| span.start <= at);
+        let (span, _) = self.scalars[..after].last()?;
+        (at <= span.end).then_some(span.start)
     }
 
     /// Where the array or inline table begins that `at` is in.
@@ -218,17 +222,7 @@ impl SourceMap<'_> {
 
     /// Line and column, both from 1.
     pub(super) fn position(&self, at: usize) -> (usize, usize) {
-        let before = self.before(at);
-        let line = self.lines.partition_point(|start| *start <= before.len());
-        (line, before[self.lines[line - 1]..].chars().count() + 1)
-    }
-
-    fn before(&self, at: usize) -> &str {
-        let mut end = at.min(self.text.len());
-        while !self.text.is_char_boundary(end) {
-            end -= 1;
-        }
-        &self.text[..end]
+        self.lines.position(at)
     }
 
     /// The line around `span`, with every value masked that could be a secret, and the comment left out.
@@ -236,37 +230,40 @@ impl SourceMap<'_> {
         if !self.sound || span.is_empty() {
             return None;
         }
-        let line = self.lines.partition_point(|start| *start <= span.start);
-        let start = self.lines[line - 1];
-        let mut line = String::new();
-        let mut caret = None;
-        let mut end = None;
-        let mut skip_to = start;
-        for (offset, character) in self.text[start..].char_indices().map(|(at, c)| (start + at, c)) {
-            if offset == span.start {
-                caret = Some(line.chars().count());
-            }
-            if offset == span.end {
-                end = Some(line.chars().count());
-            }
-            if offset < skip_to {
-                continue;
-            }
-            let scalar = self.scalars.range(..=offset).next_back();
-            match scalar.filter(|(_, (end, seen))| !seen && offset < *end) {
-                Some((_, (end, _))) => {
-                    line.push('…');
-                    skip_to = *end;
-                }
-                None if character == '\n' || character == '#' => break,
-                None => line.push(character),
-            }
+        let mut pieces: Vec<_> = self.masked(self.lines.start(span.start)).take(LONGEST_SHOWN + 1).collect();
+        if pieces.len() > LONGEST_SHOWN {
+            return None;
         }
-        let line = line.trim_end();
-        let length = line.chars().count();
-        let caret = caret.filter(|caret| *caret < length)?;
-        let indent = line.chars().take(caret).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let width = end.unwrap_or(length).min(length).saturating_sub(caret).max(1);
-        Some(Excerpt { line: line.to_owned(), indent, width })
+        while pieces.pop_if(|(_, shown)| shown.is_whitespace()).is_some() {}
+        let caret = pieces.iter().position(|(part, _)| span.start < part.end)?;
+        let width = pieces[caret..].iter().take_while(|(part, _)| part.start < span.end).count().max(1);
+        let blank = |(_, shown): &(_, char)| if *shown == '\t' { '\t' } else { ' ' };
+        Some(Excerpt {
+            line: pieces.iter().map(|(_, shown)| shown).collect(),
+            indent: pieces[..caret].iter().map(blank).collect(),
+            width,
+        })
+    }
+
+    /// The line that begins at `start`, character by character with its place, up to a comment; a value is one
+    /// `…`.
+    fn masked(&self, start: usize) -> impl Iterator<Item = (Range<usize>, char)> {
+        let first = self.scalars.partition_point(|(span, _)| span.end <= start);
+        let mut hidden =
+            self.scalars[first..].iter().filter(|(_, seen)| !seen).map(|(span, _)| span).peekable();
+        let mut at = start;
+        std::iter::from_fn(move || {
+            while hidden.next_if(|span| span.end <= at).is_some() {}
+            let (end, shown) = match hidden.peek() {
+                Some(span) if span.start <= at => (span.end, '…'),
+                _ => {
+                    let next = self.text[at..].chars().next().filter(|c| *c != '\n' && *c != '#')?;
+                    (at + next.len_utf8(), next)
+                }
+            };
+            let part = at..end;
+            at = end;
+            Some((part, shown))
+        })
     }
 }

@@ -36,6 +36,7 @@ mod document;
 mod file;
 mod init;
 mod interpolate;
+mod lines;
 mod mistake;
 mod nearest;
 mod quantity;

@@ -93,11 +93,13 @@ impl<'c> Check<'c, '_> {
             }
         }
         named.sort();
-        for (index, (_, pointer, name)) in named.iter().enumerate() {
-            let Some((at, first, _)) = named[..index].iter().find(|(_, _, other)| other == name) else {
+        let mut taken = BTreeMap::new();
+        for (at, pointer, name) in &named {
+            let (first_at, first) = *taken.entry(*name).or_insert((*at, pointer));
+            if first == pointer {
                 continue;
-            };
-            let (line, _) = self.report.map.position(*at);
+            }
+            let (line, _) = self.report.map.position(first_at);
             let taken =
                 format!("the name `{name}` is taken by {} on line {line}", self.report.map.name(first));
             self.report.key(pointer, taken, Some("a target's name is unique among all kinds".to_owned()));

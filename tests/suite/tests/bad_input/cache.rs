@@ -77,9 +77,10 @@ async fn what_cannot_be_reached_says_what_and_where() {
         (url(open.address()), Expected::unknown(open.address(), &["without any password configured"])),
         (format!("redis://ghost:{SENTINEL}@{here}"), Expected::unknown(here, &["WRONGPASS"])),
         (
-            format!("redis://:{SENTINEL}@{here}/99"),
-            Expected::unknown(here, &["DB index is out of range", "names database 99"]),
+            url(here) + "/99",
+            Expected::unknown(here, &["select database 99", "DB index is out of range", "setting databases"]),
         ),
+        (format!("redis://{here}/3"), Expected::unknown(here, &["NOAUTH", "password into the URL"])),
         (
             url(web.address()),
             Expected::new(Status::Unknown, web.address(), &["does not speak the Redis protocol"]),
@@ -91,6 +92,17 @@ async fn what_cannot_be_reached_says_what_and_where() {
     proxy.close().await;
     nothing_of_ours(&server).await;
     nothing_of_ours(&open).await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_there_is_looked_at_through() {
+    let Some(server) = guarded().await else { return };
+    for database in ["", "/", "/0", "/15"] {
+        let checked = plain(&(url(server.address()) + database)).await;
+        let statuses = checked.report.probes.iter().map(|result| result.status);
+        assert!(statuses.clone().all(|status| status != Status::Unknown), "{database}: {checked:#?}");
+    }
+    nothing_of_ours(&server).await;
 }
 
 fn wrong_password(address: SocketAddr) -> Expected {

@@ -353,3 +353,31 @@ fn syntax_is_reported_with_all_that_is_certain() {
         assert_mistake(text, expected);
     }
 }
+
+#[test]
+fn values_are_hidden_in_whatever_order_their_sections_stand() {
+    let section = |name: &str| format!("[postgres.{name}]\nurl = \"postgres:///shop\"\nodd = \"hunter2\"\n");
+    let shown = mistakes(&["c", "a", "d", "b"].map(section).concat());
+    let lines: Vec<_> = shown.lines().filter_map(|line| line.split_once(" | ")).collect();
+    let expected = ["3", "6", "9", "12"].map(|number| format!("{number:>4}"));
+    let expected: Vec<_> = expected.iter().flat_map(|n| [(&**n, "odd = …"), ("    ", "^^^")]).collect();
+    assert_eq!(lines, expected, "{shown}");
+}
+
+#[test]
+fn a_line_too_long_to_read_has_its_places_and_is_not_shown() {
+    let keys: Vec<_> = (0..100).map(|n| format!("k{n} = \"hunter2\"")).collect();
+    for (keys, shown) in [(&keys[..20], true), (&keys[..], false)] {
+        let line = format!("rls = {{ {} }}", keys.join(", "));
+        let text = format!("{MAIN}{line}\n");
+        let said = mistakes(&text);
+        let places: Vec<_> = said.lines().filter(|line| line.starts_with("ops.toml:")).collect();
+        assert_eq!(places.len(), keys.len(), "{said}");
+        for (key, place) in keys.iter().zip(places) {
+            let column = line.find(&key[..key.find(' ').unwrap() + 1]).unwrap() + 1;
+            assert!(place.starts_with(&format!("ops.toml:3:{column}: unknown key")), "{key}: {place}");
+        }
+        assert_eq!(said.contains(" | rls = { k0 = …, k1 = …"), shown, "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
