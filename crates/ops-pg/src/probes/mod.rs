@@ -2,13 +2,21 @@
 
 mod blocking;
 mod connections;
+mod deadlocks;
+mod idle_in_transaction;
 mod index_duplicate;
+mod long_queries;
+mod long_transactions;
+mod prepared_transactions;
 mod reachable;
 mod rls;
 mod sequences;
+mod session_row;
 mod slow_queries;
+mod wait_events;
 mod windowed;
 mod wraparound;
+mod xmin_horizon;
 
 use crate::probe::PgProbe;
 
@@ -16,8 +24,15 @@ use crate::probe::PgProbe;
 pub(crate) static ALL: &[&dyn PgProbe] = &[
     &reachable::Reachable,
     &connections::Connections,
+    &idle_in_transaction::IdleInTransaction,
+    &long_transactions::LongTransactions,
+    &long_queries::LongQueries,
+    &prepared_transactions::PreparedTransactions,
+    &wait_events::WaitEvents,
     &blocking::Blocking,
+    &deadlocks::Deadlocks,
     &wraparound::Wraparound,
+    &xmin_horizon::XminHorizon,
     &sequences::Sequences,
     &slow_queries::SlowQueries,
     &index_duplicate::IndexDuplicate,
