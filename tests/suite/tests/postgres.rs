@@ -8,6 +8,8 @@ mod conformance;
 mod harm;
 #[path = "postgres/judgement.rs"]
 mod judgement;
+#[path = "postgres/judgement_activity.rs"]
+mod judgement_activity;
 #[path = "postgres/judgement_sessions.rs"]
 mod judgement_sessions;
 #[path = "postgres/metric.rs"]

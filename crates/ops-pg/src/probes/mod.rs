@@ -1,10 +1,13 @@
 //! The probes, one file each.
 
 mod blocking;
+mod cache_hit;
 mod connections;
 mod deadlocks;
 mod idle_in_transaction;
 mod index_duplicate;
+mod index_hit;
+mod io;
 mod long_queries;
 mod long_transactions;
 mod prepared_transactions;
@@ -13,6 +16,7 @@ mod rls;
 mod sequences;
 mod session_row;
 mod slow_queries;
+mod temp_files;
 mod wait_events;
 mod windowed;
 mod wraparound;
@@ -33,6 +37,10 @@ pub(crate) static ALL: &[&dyn PgProbe] = &[
     &deadlocks::Deadlocks,
     &wraparound::Wraparound,
     &xmin_horizon::XminHorizon,
+    &cache_hit::CacheHit,
+    &index_hit::IndexHit,
+    &temp_files::TempFiles,
+    &io::Io,
     &sequences::Sequences,
     &slow_queries::SlowQueries,
     &index_duplicate::IndexDuplicate,

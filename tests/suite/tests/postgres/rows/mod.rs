@@ -1,5 +1,6 @@
 //! One row a probe: what is planted, what it must say, about which object. The rows are in files by family.
 
+pub(crate) mod activity;
 pub(crate) mod availability;
 pub(crate) mod security;
 pub(crate) mod sessions;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use ops_core::{Bounds, Context, HealthReport, Limits, ProbeResult, ProbeSet, ProbeSpec, Secret, Status};
 use ops_pg::{PgConfig, PgProbe, PgTarget, registry};
-use ops_testkit::{Role, TestDb, eventually};
+use ops_testkit::{ROLES, Role, TestDb, eventually};
 use sqlx::{Connection, Executor, PgConnection};
 
 /// What must stay alive while the plant is looked at, and where to look when it is not in the test's database.
@@ -52,10 +53,13 @@ pub(crate) struct Row {
     pub(crate) plant: for<'a> fn(&'a TestDb) -> Planting<'a>,
     /// The target's configuration, for a probe that looks at what it names.
     pub(crate) config: fn() -> PgConfig,
+    /// The first major version that has what is asked; before it, the probe is not applicable.
+    pub(crate) since: u32,
 }
 
 /// Each is tested in a database of its own: see `plants`.
-const FAMILIES: &[fn() -> Vec<Row>] = &[availability::rows, sessions::rows, tables::rows, security::rows];
+const FAMILIES: &[fn() -> Vec<Row>] =
+    &[availability::rows, sessions::rows, activity::rows, tables::rows, security::rows];
 
 /// Every row there is.
 pub(crate) fn rows() -> Vec<Row> {
@@ -70,12 +74,17 @@ impl Row {
         code: &'static str,
         plant: for<'a> fn(&'a TestDb) -> Planting<'a>,
     ) -> Self {
-        Self { probe, expected, code, object: None, bounds: &[], plant, config: PgConfig::default }
+        Self { probe, expected, code, object: None, bounds: &[], plant, config: PgConfig::default, since: 0 }
     }
 
     /// The object that the finding must name.
     fn about(self, object: fn(&TestDb) -> String) -> Self {
         Self { object: Some(object), ..self }
+    }
+
+    /// The first major version that has what is asked.
+    fn since(self, since: u32) -> Self {
+        Self { since, ..self }
     }
 
     /// Bounds that bring the plant within a test's means.
@@ -168,6 +177,18 @@ impl Row {
         let mut report: HealthReport =
             set.run(&Context::new().with_window_gap(Duration::from_millis(1500))).await;
         report.probes.remove(0)
+    }
+
+    /// Whether this server cannot have what is asked; then the probe must say so, to everybody.
+    pub(crate) async fn is_too_new_for(&self, db: &TestDb) -> bool {
+        let too_new = db.server().major() < self.since;
+        if too_new {
+            for role in ROLES {
+                let result = self.look(db, role, None).await;
+                assert_eq!(result.status, Status::NotApplicable, "{} as {role:?}: {result:#?}", self.probe);
+            }
+        }
+        too_new
     }
 
     /// Whether the result shows the planted object.
