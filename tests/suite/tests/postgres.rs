@@ -12,6 +12,8 @@ mod judgement;
 mod judgement_activity;
 #[path = "postgres/judgement_sessions.rs"]
 mod judgement_sessions;
+#[path = "postgres/judgement_settings.rs"]
+mod judgement_settings;
 #[path = "postgres/metric.rs"]
 mod metric;
 #[path = "postgres/plants.rs"]

@@ -15,7 +15,10 @@ mod reachable;
 mod rls;
 mod sequences;
 mod session_row;
+mod settings;
 mod slow_queries;
+mod ssl;
+mod statements;
 mod temp_files;
 mod wait_events;
 mod windowed;
@@ -43,6 +46,9 @@ pub(crate) static ALL: &[&dyn PgProbe] = &[
     &io::Io,
     &sequences::Sequences,
     &slow_queries::SlowQueries,
+    &statements::Statements,
     &index_duplicate::IndexDuplicate,
+    &settings::ServerSettings,
     &rls::Rls,
+    &ssl::Ssl,
 ];

@@ -4,6 +4,7 @@ pub(crate) mod activity;
 pub(crate) mod availability;
 pub(crate) mod security;
 pub(crate) mod sessions;
+pub(crate) mod settings;
 pub(crate) mod tables;
 
 use std::any::Any;
@@ -59,7 +60,7 @@ pub(crate) struct Row {
 
 /// Each is tested in a database of its own: see `plants`.
 const FAMILIES: &[fn() -> Vec<Row>] =
-    &[availability::rows, sessions::rows, activity::rows, tables::rows, security::rows];
+    &[availability::rows, sessions::rows, activity::rows, tables::rows, settings::rows, security::rows];
 
 /// Every row there is.
 pub(crate) fn rows() -> Vec<Row> {
@@ -189,6 +190,14 @@ impl Row {
             }
         }
         too_new
+    }
+
+    /// Runs a statement as superuser where the probe looks.
+    pub(crate) async fn execute(&self, db: &TestDb, held: &Held, sql: &str) {
+        let Some(url) = &held.url else { return db.execute(sql).await };
+        let mut connection = PgConnection::connect(&url(Role::Superuser)).await.unwrap();
+        connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     /// Whether the result shows the planted object.
