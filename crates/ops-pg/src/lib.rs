@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod grants;
 mod metric;
+mod pgbouncer;
 mod probe;
 mod probes;
 mod row;

@@ -10,6 +10,8 @@ mod harm;
 mod judgement;
 #[path = "postgres/judgement_activity.rs"]
 mod judgement_activity;
+#[path = "postgres/judgement_notify.rs"]
+mod judgement_notify;
 #[path = "postgres/judgement_sessions.rs"]
 mod judgement_sessions;
 #[path = "postgres/judgement_settings.rs"]
@@ -18,5 +20,7 @@ mod judgement_settings;
 mod metric;
 #[path = "postgres/plants.rs"]
 mod plants;
+#[path = "postgres/pooler.rs"]
+mod pooler;
 #[path = "postgres/rows/mod.rs"]
 mod rows;

@@ -180,7 +180,7 @@ mod tests {
             (idle(301.0), Locks::new(), Status::Warning),
             (idle(299.0), Locks::new(), Status::Ok),
         ] {
-            let report = judge(&[session.clone()], &locks, &Limits::defaults(&SPEC));
+            let report = judge(std::slice::from_ref(&session), &locks, &Limits::defaults(&SPEC));
             assert_eq!(report.status(), expected, "{session:?} {locks:?}");
         }
     }

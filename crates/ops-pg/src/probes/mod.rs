@@ -10,6 +10,8 @@ mod index_hit;
 mod io;
 mod long_queries;
 mod long_transactions;
+mod notify_latency;
+mod pgbouncer;
 mod prepared_transactions;
 mod reachable;
 mod rls;
@@ -36,6 +38,7 @@ pub(crate) static ALL: &[&dyn PgProbe] = &[
     &long_queries::LongQueries,
     &prepared_transactions::PreparedTransactions,
     &wait_events::WaitEvents,
+    &pgbouncer::PgBouncer,
     &blocking::Blocking,
     &deadlocks::Deadlocks,
     &wraparound::Wraparound,
@@ -49,6 +52,7 @@ pub(crate) static ALL: &[&dyn PgProbe] = &[
     &statements::Statements,
     &index_duplicate::IndexDuplicate,
     &settings::ServerSettings,
+    &notify_latency::NotifyLatency,
     &rls::Rls,
     &ssl::Ssl,
 ];

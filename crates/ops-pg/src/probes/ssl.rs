@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use ops_core::{
     Context, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Requirement, Result,
-    ThresholdSpec, Unit,
+    Unit,
 };
 use serde_json::json;
 
@@ -28,8 +28,6 @@ SELECT current_setting('ssl') = 'on' AS ssl, p.role, p.client, p.application, p.
      GROUP BY 1, 2, 4) p ON true
  ORDER BY p.sessions DESC NULLS LAST, p.role, p.client LIMIT 200";
 
-const NO_THRESHOLDS: &[ThresholdSpec] = &[];
-
 static SPEC: ProbeSpec = ProbeSpec {
     name: "pg.ssl",
     group: "security",
@@ -51,7 +49,7 @@ static SPEC: ProbeSpec = ProbeSpec {
         remedy: "Give the server a certificate and set ssl = on (a reload is enough), have clients use \
                  sslmode=verify-full, then turn `host` into `hostssl` in pg_hba.conf so that nobody falls back.",
     },
-    thresholds: NO_THRESHOLDS,
+    thresholds: &[],
     requires: &[Requirement::Role("pg_read_all_stats")],
 };
 

@@ -9,7 +9,8 @@ use ops_testkit::{Authority, TestDb, eventually, local_options, on_postgres, or_
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::judgement::{found, pairs};
-use crate::rows::{probe_named, settings::Reachable};
+use crate::rows::settings::Reachable;
+use crate::rows::{AbortOnDrop, probe_named};
 
 async fn look(url: &str, probe: &str) -> ProbeResult {
     let target =
@@ -97,4 +98,42 @@ async fn an_encrypted_session_from_elsewhere_is_in_order() {
         reachable.cluster.stop().await.unwrap();
     })
     .await;
+}
+
+/// Statements of a hundred shapes and more, where there is room for a hundred.
+async fn what_is_forgotten_again_and_again_is_told(major: u32) {
+    let Some(options) = or_skip(local_options(major).await) else { return };
+    let options = options.with_setting("pg_stat_statements.max", "100");
+    let cluster = Cluster::start(&Context::new(), &options).await.unwrap();
+    let url = cluster.url("postgres");
+    execute(&url, "CREATE EXTENSION pg_stat_statements").await;
+    let calm = look(&url, "pg.statements").await;
+    assert_eq!((calm.status, found(&calm)), (Status::Ok, vec![]), "{calm:#?}");
+    let mut busy = PgConnection::connect(&url).await.unwrap();
+    let shapes = AbortOnDrop(tokio::spawn(async move {
+        for columns in (1..400).cycle() {
+            let sql = format!("SELECT {}", vec!["1"; columns].join(", "));
+            // It ends with its cluster.
+            if busy.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.is_err() {
+                break;
+            }
+        }
+    }));
+    eventually("statements are forgotten", Duration::from_secs(20), async || {
+        let result = look(&url, "pg.statements").await;
+        result.findings.iter().any(|finding| finding.code == "pg.statements.evicted").then_some(())
+    })
+    .await;
+    drop(shapes);
+    cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_forgotten_again_and_again_is_told_pg15() {
+    what_is_forgotten_again_and_again_is_told(15).await;
+}
+
+#[tokio::test]
+async fn what_is_forgotten_again_and_again_is_told_pg18() {
+    what_is_forgotten_again_and_again_is_told(18).await;
 }

@@ -39,7 +39,7 @@ fn every_registered_probe_explains_itself() {
 /// Plants and looks, row by row: not there before, there after, and nothing in it that is not explained.
 async fn each_probe_finds_its_plant(db: &TestDb, rows: Vec<Row>) {
     for row in rows {
-        if row.is_too_new_for(db).await {
+        if row.is_left_out(db).await {
             continue;
         }
         let before = row.look(db, Role::Superuser, None).await;
@@ -60,7 +60,7 @@ async fn each_probe_finds_its_plant(db: &TestDb, rows: Vec<Row>) {
 /// statement that an Unknown gives, and nothing else, shows what the superuser saw.
 async fn no_role_gets_a_false_ok(db: &TestDb, rows: Vec<Row>) {
     for row in rows {
-        if row.is_too_new_for(db).await {
+        if row.is_left_out(db).await {
             continue;
         }
         let held = (row.plant)(db).await;

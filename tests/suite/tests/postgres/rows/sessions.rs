@@ -1,6 +1,8 @@
+use std::time::Duration;
+
 use ops_core::{Bounds, Status};
-use ops_testkit::TestDb;
-use sqlx::Executor;
+use ops_testkit::{PgBouncer, Role, TestDb, eventually};
+use sqlx::{Executor, Row as _};
 
 use super::{AbortOnDrop, Held, Row, blocked_alter, run, until};
 
@@ -47,6 +49,12 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::of("pg.deadlocks", Status::Warning, "pg.deadlocks.rate", |db| Box::pin(deadlocks(db)))
             .about(|db| db.name().to_owned())
             .bounded(&[("rate", Bounds { warning: None, critical: Some(1e6) })]),
+        // Late by this bound: a local one takes milliseconds.
+        Row::of("pg.notify_latency", Status::Warning, "pg.notify.slow", |_| Box::pin(async { Held::new() }))
+            .bounded(&[("latency", AT_ONCE)]),
+        Row::of("pg.pgbouncer", Status::Warning, "pg.pgbouncer.waiting", |db| Box::pin(full_pool(db)))
+            .about(|db| format!("{}/postgres", db.name()))
+            .needing(PgBouncer::found),
         Row::of("pg.slow_queries", Status::Warning, "pg.query.slow", |db| Box::pin(slow_queries(db))),
     ]
 }
@@ -122,5 +130,27 @@ async fn deadlocks(db: &TestDb) -> Held {
         }))));
     }
     until(db, "SELECT deadlocks >= 2 FROM pg_stat_database WHERE datname = current_database()").await;
+    held
+}
+
+/// A pool of one connection, which a transaction keeps, and a client that has waited for it for over a second.
+async fn full_pool(db: &TestDb) -> Held {
+    let settings = ["pool_mode = transaction", "default_pool_size = 1"];
+    let pooler = PgBouncer::before(db, &settings).await.unwrap();
+    let mut keeper = pooler.connect(db, Role::Superuser).await.unwrap();
+    keeper.execute("BEGIN").await.unwrap();
+    let mut waiting = pooler.connect(db, Role::Superuser).await.unwrap();
+    let waits = AbortOnDrop(tokio::spawn(async move {
+        // It ends with its pooler.
+        let _ = waiting.execute("SELECT 1").await;
+    }));
+    let mut console = pooler.connect_to_console().await.unwrap();
+    eventually("a client has waited for over a second", Duration::from_secs(10), async || {
+        let pools = console.fetch_all(sqlx::raw_sql("SHOW POOLS")).await.unwrap();
+        pools.iter().any(|pool| pool.get_unchecked::<i32, _>("maxwait") >= 1).then_some(())
+    })
+    .await;
+    let mut held = Held::new().with_console(pooler.console());
+    held.push(Box::new((keeper, waits, pooler)));
     held
 }

@@ -40,7 +40,7 @@ async fn plain_session(db: &TestDb) -> Held {
         let reachable = Reachable::start(db, &[]).await;
         reachable.execute(&create).await;
         let (address, urls) = (reachable.address, reachable.urls(db));
-        held = held.at(move |role| urls(role));
+        held = held.at(urls);
         held.push(Box::new(reachable));
         address
     };
