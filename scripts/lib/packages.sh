@@ -58,6 +58,23 @@ apt_install_redis() {
   die "redis-tools holds no Redis server here. Install redis-server by hand, or set OPS_REDIS_SERVER."
 }
 
+# Debian's pgbouncer package enables and starts a daemon as well, and has its binary
+# nowhere else: it is unpacked, and only its libraries are installed.
+apt_install_pgbouncer() {
+  local dir libraries
+  say "setup: PgBouncer's binary (unpacked into $OPS_TOOLS/bin), without its service"
+  dir=$(mktemp -d)
+  as_root apt-get update -qq >&2 || say "setup: apt-get update failed; trying with the lists that are here"
+  (cd "$dir" && apt-get download -qq pgbouncer >&2 && dpkg-deb -x pgbouncer_*.deb unpacked) || return
+  libraries=$(dpkg-deb -f "$dir"/pgbouncer_*.deb Depends | tr ',' '\n' | sed -n 's/^ *\(lib[^ |(]*\).*/\1/p')
+  # shellcheck disable=SC2086 # names of packages, one word each
+  apt_install $libraries || return
+  mkdir -p "$OPS_TOOLS/bin"
+  install -m 755 "$dir/unpacked/usr/sbin/pgbouncer" "$OPS_TOOLS/bin/pgbouncer" || return
+  rm -rf "$dir"
+  "$OPS_TOOLS/bin/pgbouncer" --version >&2
+}
+
 # Fedora's and Homebrew's packages start nothing.
 install_postgres() {
   case $(package_manager) in
@@ -75,6 +92,13 @@ install_redis() {
     dnf) install_packages redis || install_packages valkey ;;
     brew) install_packages redis ;;
     *) die "Install Redis 6.2 or later, or set OPS_REDIS_SERVER to its redis-server." ;;
+  esac
+}
+
+install_pgbouncer() {
+  case $(package_manager) in
+    apt-get) apt_install_pgbouncer ;;
+    *) install_packages pgbouncer ;;
   esac
 }
 

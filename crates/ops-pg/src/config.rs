@@ -19,6 +19,9 @@ pub struct PgConfig {
     /// A file of PEM certificates to trust, for a private authority.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_certificate: Option<String>,
+    /// The memory of the machine that the server runs on, in GiB; `pg.settings` judges memory only where it is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_gib: Option<f64>,
     /// Where row security must be on.
     pub rls: RlsConfig,
     /// Tenants to become in turn, to prove that neither sees the other's rows.
@@ -110,6 +113,13 @@ impl PgConfig {
     #[must_use]
     pub fn with_isolation(mut self, isolation: impl IntoIterator<Item = IsolationConfig>) -> Self {
         self.isolation = isolation.into_iter().collect();
+        self
+    }
+
+    /// Says how much memory the server's machine has, in GiB.
+    #[must_use]
+    pub fn with_memory_gib(mut self, memory_gib: f64) -> Self {
+        self.memory_gib = Some(memory_gib);
         self
     }
 

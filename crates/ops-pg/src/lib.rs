@@ -13,6 +13,7 @@ mod grants;
 mod metric;
 #[cfg(feature = "telemetry")]
 mod periods;
+mod pgbouncer;
 mod probe;
 mod probes;
 mod quote;

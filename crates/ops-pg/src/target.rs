@@ -1,5 +1,7 @@
 //! One PostgreSQL database to look at, over one connection, without harm.
 
+mod notify;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +12,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
+pub(crate) use self::notify::Notified;
 use crate::capabilities::{self, Capabilities};
 use crate::config::{Databases, Every, PgConfig};
 use crate::error::translate;
+use crate::pgbouncer::Console;
 use crate::row::Row;
 use crate::session::{Link, Ready, Session};
 use crate::url::{address_of, parse_url};
@@ -60,15 +64,18 @@ pub struct PgTarget {
     inner: Arc<Inner>,
 }
 
+#[derive(Clone)]
 struct Inner {
     name: String,
     address: String,
     config: PgConfig,
     source: Source,
+    pgbouncer: Option<Console>,
     /// Shared by the targets of one cluster's databases: they take turns on one connection.
     session: Arc<Mutex<Session>>,
 }
 
+#[derive(Clone)]
 enum Source {
     Options { options: Box<PgConnectOptions>, tag: String },
     Pool(PgPool),
@@ -91,7 +98,8 @@ impl Inner {
             .statement_cache_capacity(0)
             .disable_statement_logging();
         let address = address_of(&options);
-        Self { name, address, config, source: Source::Options { options: Box::new(options), tag }, session }
+        let source = Source::Options { options: Box::new(options), tag };
+        Self { name, address, config, source, pgbouncer: None, session }
     }
 }
 
@@ -132,7 +140,16 @@ impl PgTarget {
     pub fn from_pool(name: impl Into<String>, pool: PgPool, config: PgConfig) -> Self {
         let address = address_of(&pool.connect_options());
         let (name, source) = (name.into(), Source::Pool(pool));
-        Self { inner: Arc::new(Inner { name, address, config, source, session: Arc::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                name,
+                address,
+                config,
+                source,
+                pgbouncer: None,
+                session: Arc::default(),
+            }),
+        }
     }
 
     /// The same server and settings, for another of its databases. The two take turns on one connection: a
@@ -143,7 +160,9 @@ impl PgTarget {
         let Source::Options { options, .. } = &self.inner.source else { return self.clone() };
         let options = options.as_ref().clone().database(database);
         let session = Arc::clone(&self.inner.session);
-        let inner = Inner::of_options(self.inner.name.clone(), options, self.inner.config.clone(), session);
+        let mut inner =
+            Inner::of_options(self.inner.name.clone(), options, self.inner.config.clone(), session);
+        inner.pgbouncer.clone_from(&self.inner.pgbouncer);
         Self { inner: Arc::new(inner) }
     }
 
@@ -164,6 +183,21 @@ impl PgTarget {
         };
         let others = named.iter().map(|name| self.for_database(name));
         Ok(std::iter::once(self.clone()).chain(others).collect())
+    }
+
+    /// Says where the admin console of the PgBouncer in front of it is: the URL of its database `pgbouncer`, with a
+    /// user of its `stats_users`. `pg.pgbouncer` asks there.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the URL is none of PostgreSQL's; the message never repeats it.
+    pub fn with_pgbouncer(&self, url: &Secret) -> Result<Self> {
+        let mut inner = self.inner.as_ref().clone();
+        inner.pgbouncer = Some(Console::new(&inner.name, url)?);
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub(crate) fn pgbouncer(&self) -> Option<&Console> {
+        self.inner.pgbouncer.as_ref()
     }
 
     /// The target's name.

@@ -92,7 +92,10 @@ impl System {
             Self { service: config.service.clone(), entries: Vec::new(), every_database: Vec::new() };
         let mut clusters = BTreeMap::new();
         for (name, target) in &config.postgres {
-            let postgres = PgTarget::connect_lazily(name, &target.url, target.config.clone())?;
+            let mut postgres = PgTarget::connect_lazily(name, &target.url, target.config.clone())?;
+            if let Some(console) = &target.pgbouncer {
+                postgres = postgres.with_pgbouncer(console)?;
+            }
             system.add_postgres(&postgres, |spec| config.limits_for(spec));
             if matches!(target.config.databases, Databases::Every(_)) {
                 system.every_database.push(postgres.clone());

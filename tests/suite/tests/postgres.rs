@@ -12,11 +12,21 @@ mod harm;
 mod isolation;
 #[path = "postgres/judgement.rs"]
 mod judgement;
+#[path = "postgres/judgement_activity.rs"]
+mod judgement_activity;
+#[path = "postgres/judgement_notify.rs"]
+mod judgement_notify;
+#[path = "postgres/judgement_sessions.rs"]
+mod judgement_sessions;
+#[path = "postgres/judgement_settings.rs"]
+mod judgement_settings;
 #[path = "postgres/metric.rs"]
 mod metric;
 #[path = "postgres/periods.rs"]
 mod periods;
 #[path = "postgres/plants.rs"]
 mod plants;
+#[path = "postgres/pooler.rs"]
+mod pooler;
 #[path = "postgres/rows/mod.rs"]
 mod rows;

@@ -131,7 +131,7 @@ impl PgProbe for SlowQueries {
 }
 
 /// An extension that counts nothing would look like a server that does nothing.
-fn blind(tracked: Option<&str>) -> Option<ProbeReport> {
+pub(super) fn blind(tracked: Option<&str>) -> Option<ProbeReport> {
     match tracked {
         Some("none") => Some(ProbeReport::unknown(
             "pg_stat_statements tracks nothing",

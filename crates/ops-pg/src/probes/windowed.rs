@@ -1,5 +1,7 @@
 //! Counters over a window, for the probes whose counters are one query.
 
+use std::time::Duration;
+
 use ops_core::window::{Sample, SampleOutcome, Window, WindowKey, observe};
 use ops_core::{Context, ProbeReport, Result, Unit};
 
@@ -7,7 +9,8 @@ use crate::target::PgTarget;
 
 /// What the counters that `sql` reads have done since the last run, or over [`Context::window_gap`] within this
 /// one; or the report to give while there is nothing to compare with. `sql` returns a row for each counter: `name`
-/// (text), `value` (float8), and `epoch` (text: when these counters were reset, null where they never were).
+/// (text), `value` (float8), and `epoch` (text: when these counters were reset, null where they never were), the same
+/// in all rows: counters that are reset one by one say null there, and show a reset by going down.
 pub(super) async fn rise(
     cx: &Context,
     pg: &PgTarget,
@@ -40,4 +43,10 @@ pub(super) async fn rise(
 /// A window's length as an operator says it.
 pub(super) fn length(window: &Window) -> String {
     Unit::Seconds.format(window.length.as_secs_f64())
+}
+
+/// How often an hour what rose by `delta` happens, where a window shorter than `shortest` counts as that long: a
+/// rate made of one event in one second is none.
+pub(super) fn per_hour_over(window: &Window, delta: f64, shortest: Duration) -> f64 {
+    delta / window.length.max(shortest).as_secs_f64() * 3600.0
 }

@@ -44,21 +44,22 @@ pub(super) fn build(
 }
 
 fn assemble(file: File, resolved: &mut Resolved) -> Config {
-    let mut take = |pointer: String| resolved.secrets.remove(&pointer).unwrap_or_default();
+    let mut take = |pointer: String| resolved.secrets.remove(&pointer);
     let at = |kind: &str, name: &str, key: &str| child(&child(&format!("/{kind}"), name), key);
     let postgres = file
         .postgres
         .into_iter()
         .map(|(TargetName(name), target)| {
-            let url = take(at("postgres", &name, "url"));
-            (name, PostgresTarget { url, config: target.config })
+            let url = take(at("postgres", &name, "url")).unwrap_or_default();
+            let pgbouncer = take(at("postgres", &name, "pgbouncer"));
+            (name, PostgresTarget { url, pgbouncer, config: target.config })
         })
         .collect();
     let redis = file
         .redis
         .into_iter()
         .map(|(TargetName(name), target)| {
-            let url = take(at("redis", &name, "url"));
+            let url = take(at("redis", &name, "url")).unwrap_or_default();
             (name, RedisTarget { url, config: target.config })
         })
         .collect();
@@ -90,12 +91,15 @@ fn assemble(file: File, resolved: &mut Resolved) -> Config {
     }
 }
 
-fn http(endpoint: Endpoint, section: &str, take: &mut impl FnMut(String) -> Secret) -> HttpTarget {
+fn http(endpoint: Endpoint, section: &str, take: &mut impl FnMut(String) -> Option<Secret>) -> HttpTarget {
     let mut config = endpoint.config;
-    config.url = take(child(section, "url")).expose_secret().to_owned();
+    config.url = take(child(section, "url")).unwrap_or_default().expose_secret().to_owned();
     let section = child(section, "headers");
-    let headers =
-        endpoint.headers.into_keys().map(|name| (name.clone(), take(child(&section, &name)))).collect();
+    let headers = endpoint
+        .headers
+        .into_keys()
+        .map(|name| (name.clone(), take(child(&section, &name)).unwrap_or_default()))
+        .collect();
     HttpTarget { config, headers }
 }
 

@@ -27,7 +27,7 @@ pub(super) struct File {
     /// How a check runs.
     pub(super) check: CheckSection,
     /// PostgreSQL servers, by name.
-    pub(super) postgres: BTreeMap<TargetName, WithUrl<PgConfig>>,
+    pub(super) postgres: BTreeMap<TargetName, Postgres>,
     /// Redis and Valkey servers, by name.
     pub(super) redis: BTreeMap<TargetName, WithUrl<RedisConfig>>,
     /// HTTP endpoints, by name.
@@ -68,6 +68,13 @@ pub(super) struct WithUrl<C> {
     pub(super) config: C,
 }
 
+/// A PostgreSQL server, and the console of the PgBouncer in front of it: the URLs of both are secret.
+#[derive(Clone, Debug)]
+pub(super) struct Postgres {
+    /// Without the URLs.
+    pub(super) config: PgConfig,
+}
+
 /// An endpoint: its URL may hold a token, and so may its headers.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
@@ -81,6 +88,15 @@ impl<'de, C: DeserializeOwned> Deserialize<'de> for WithUrl<C> {
         let mut table = Map::deserialize(deserializer)?;
         let _: SecretRef = part(table.remove("url").ok_or_else(|| D::Error::missing_field("url"))?)?;
         Ok(Self { config: part(Value::Object(table))? })
+    }
+}
+
+impl<'de> Deserialize<'de> for Postgres {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut table = Map::deserialize(deserializer)?;
+        let _: Option<SecretRef> = table.remove("pgbouncer").map(part).transpose()?;
+        let WithUrl { config } = part(Value::Object(table))?;
+        Ok(Self { config })
     }
 }
 
@@ -109,6 +125,24 @@ impl<C: JsonSchema> JsonSchema for WithUrl<C> {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let url = described::<SecretRef>(generator, "Where it is, and who we are there.");
         with_property(C::json_schema(generator), "url", url, true)
+    }
+}
+
+impl JsonSchema for Postgres {
+    fn schema_name() -> Cow<'static, str> {
+        PgConfig::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        "Postgres".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let console = described::<SecretRef>(
+            generator,
+            "The admin console of the PgBouncer in front of it: the URL of its database pgbouncer.",
+        );
+        with_property(WithUrl::<PgConfig>::json_schema(generator), "pgbouncer", console, false)
     }
 }
 

@@ -100,6 +100,8 @@ pub struct Check {
 pub struct PostgresTarget {
     /// Where it is, and who we are there.
     pub url: Secret,
+    /// Where the admin console of its PgBouncer is, and who we are there.
+    pub pgbouncer: Option<Secret>,
     /// The rest.
     pub config: PgConfig,
 }

@@ -129,10 +129,13 @@ impl<'c> Check<'c, '_> {
 
     fn postgres(&mut self) {
         for (name, _) in self.entries("/postgres") {
-            let pointer = child(&child("/postgres", name), "url");
-            let Some(url) = self.secret(&pointer) else { continue };
-            if let Err(error) = PgTarget::connect_lazily(name, &url, PgConfig::default()) {
-                self.refused(&pointer, &error);
+            // The console of a PgBouncer has a URL of the same kind.
+            for key in ["url", "pgbouncer"] {
+                let pointer = child(&child("/postgres", name), key);
+                let Some(url) = self.secret(&pointer) else { continue };
+                if let Err(error) = PgTarget::connect_lazily(name, &url, PgConfig::default()) {
+                    self.refused(&pointer, &error);
+                }
             }
         }
     }

@@ -124,7 +124,11 @@ impl Show<'_> {
     fn targets(&mut self) {
         let config = self.config;
         for (name, target) in &config.postgres {
-            self.target("postgres", name, with(json(&target.config), "url", MASK));
+            let mut table = with(json(&target.config), "url", MASK);
+            if target.pgbouncer.is_some() {
+                table = with(table, "pgbouncer", MASK);
+            }
+            self.target("postgres", name, table);
         }
         for (name, target) in &config.redis {
             self.target("redis", name, with(json(&target.config), "url", MASK));
@@ -278,6 +282,7 @@ impl Show<'_> {
 /// URLs and headers of targets.
 fn is_secret(pointer: &str) -> bool {
     match keys(pointer).collect::<Vec<_>>().as_slice() {
+        [kind, _, last] if last == "pgbouncer" => kind == "postgres",
         [kind, _, last] => KINDS.contains(&kind.as_str()) && last == "url",
         [kind, _, table, _] => kind == "http" && table == "headers",
         _ => false,

@@ -39,6 +39,9 @@ fn every_registered_probe_explains_itself() {
 /// Plants and looks, row by row: not there before, there after, and nothing in it that is not explained.
 async fn each_probe_finds_its_plant(db: &TestDb, rows: Vec<Row>) {
     for row in rows {
+        if row.is_left_out(db).await {
+            continue;
+        }
         let before = row.look(db, Role::Superuser, None).await;
         assert!(!row.shows(db, &before), "{} before its plant: {before:#?}", row.probe);
         let held = (row.plant)(db).await;
@@ -57,6 +60,9 @@ async fn each_probe_finds_its_plant(db: &TestDb, rows: Vec<Row>) {
 /// statement that an Unknown gives, and nothing else, shows what the superuser saw.
 async fn no_role_gets_a_false_ok(db: &TestDb, rows: Vec<Row>) {
     for row in rows {
+        if row.is_left_out(db).await {
+            continue;
+        }
         let held = (row.plant)(db).await;
         for role in [Role::Monitor, Role::Nobody] {
             let mut fixes = Vec::new();
@@ -66,7 +72,7 @@ async fn no_role_gets_a_false_ok(db: &TestDb, rows: Vec<Row>) {
                 let fix =
                     fix.unwrap_or_else(|| panic!("{} as {role:?} names no fix: {result:#?}", row.probe));
                 assert!(fix.contains("GRANT") || fix.contains("CREATE EXTENSION"), "{fix}");
-                db.execute(fix.clone()).await;
+                row.execute(db, &held, &fix).await;
                 fixes.push(fix);
                 result = row.look(db, role, Some(&held)).await;
             }
@@ -94,4 +100,4 @@ macro_rules! families {
     )+};
 }
 
-families!(availability, sessions, tables, security);
+families!(availability, sessions, activity, tables, settings, security);

@@ -76,6 +76,26 @@ fn a_url_in_place_of_a_name_loses_its_password() {
     assert_silent("[thresholds.\"postgres://u:hunter2@h/d\"]\nused = 1");
 }
 
+#[test]
+fn the_console_of_a_pooler_is_as_secret_as_its_server() {
+    for value in [
+        "\"postgres://stats:hunter2@pooler:6432/pgbouncer\"",
+        "\"hunter2\"",
+        "\"postgres://stats:${PGPASSWORD}@pooler/pgbouncer\"",
+        "{ env = \"PGPASSWORD\" }",
+        "{ file = \"/run/secrets/token\" }",
+        "[\"hunter2\"]",
+        "hunter2",
+    ] {
+        assert_silent(&format!("[postgres.main]\nurl = \"postgres:///d\"\npgbouncer = {value}"));
+    }
+    let text =
+        "[postgres.main]\nurl = \"postgres:///d\"\npgbouncer = \"postgres://stats:hunter2@p/pgbouncer\"";
+    let config = read(text).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(config.postgres["main"].pgbouncer.is_some());
+    assert!(config.show(&[]).contains("pgbouncer = \"***\"  # from the file"), "{}", config.show(&[]));
+}
+
 /// The parser takes what follows an open bracket for a part of the header.
 #[test]
 fn a_header_that_is_not_closed_takes_no_secret_along() {

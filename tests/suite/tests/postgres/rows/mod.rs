@@ -1,8 +1,10 @@
 //! One row a probe: what is planted, what it must say, about which object. The rows are in files by family.
 
+pub(crate) mod activity;
 pub(crate) mod availability;
 pub(crate) mod security;
 pub(crate) mod sessions;
+pub(crate) mod settings;
 pub(crate) mod tables;
 
 use std::any::Any;
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use ops_core::{Bounds, Context, HealthReport, Limits, ProbeResult, ProbeSet, ProbeSpec, Secret, Status};
 use ops_pg::{PgConfig, PgProbe, PgTarget, registry};
-use ops_testkit::{Role, TestDb, eventually};
+use ops_testkit::{Missing, ROLES, Role, TestDb, eventually, or_skip};
 use sqlx::{Connection, Executor, PgConnection};
 
 /// What must stay alive while the plant is looked at, and where to look when it is not in the test's database.
@@ -20,6 +22,7 @@ use sqlx::{Connection, Executor, PgConnection};
 pub(crate) struct Held {
     things: Vec<Box<dyn Any + Send>>,
     url: Option<Box<dyn Fn(Role) -> String + Send>>,
+    console: Option<String>,
 }
 
 impl Held {
@@ -34,6 +37,12 @@ impl Held {
     /// Looks at this URL instead of the test database's.
     pub(crate) fn at(mut self, url: impl Fn(Role) -> String + Send + 'static) -> Self {
         self.url = Some(Box::new(url));
+        self
+    }
+
+    /// Asks the console of a PgBouncer at this URL as well.
+    pub(crate) fn with_console(mut self, url: String) -> Self {
+        self.console = Some(url);
         self
     }
 }
@@ -52,10 +61,15 @@ pub(crate) struct Row {
     pub(crate) plant: for<'a> fn(&'a TestDb) -> Planting<'a>,
     /// The target's configuration, for a probe that looks at what it names.
     pub(crate) config: fn() -> PgConfig,
+    /// The first major version that has what is asked; before it, the probe is not applicable.
+    pub(crate) since: u32,
+    /// What the plant takes besides the server.
+    pub(crate) needs: fn() -> Result<(), Missing>,
 }
 
 /// Each is tested in a database of its own: see `plants`.
-const FAMILIES: &[fn() -> Vec<Row>] = &[availability::rows, sessions::rows, tables::rows, security::rows];
+const FAMILIES: &[fn() -> Vec<Row>] =
+    &[availability::rows, sessions::rows, activity::rows, tables::rows, settings::rows, security::rows];
 
 /// Every row there is.
 pub(crate) fn rows() -> Vec<Row> {
@@ -70,12 +84,32 @@ impl Row {
         code: &'static str,
         plant: for<'a> fn(&'a TestDb) -> Planting<'a>,
     ) -> Self {
-        Self { probe, expected, code, object: None, bounds: &[], plant, config: PgConfig::default }
+        Self {
+            probe,
+            expected,
+            code,
+            object: None,
+            bounds: &[],
+            plant,
+            config: PgConfig::default,
+            since: 0,
+            needs: || Ok(()),
+        }
     }
 
     /// The object that the finding must name.
     fn about(self, object: fn(&TestDb) -> String) -> Self {
         Self { object: Some(object), ..self }
+    }
+
+    /// The first major version that has what is asked.
+    fn since(self, since: u32) -> Self {
+        Self { since, ..self }
+    }
+
+    /// What the plant takes besides the server.
+    fn needing(self, needs: fn() -> Result<(), Missing>) -> Self {
+        Self { needs, ..self }
     }
 
     /// Bounds that bring the plant within a test's means.
@@ -158,7 +192,10 @@ impl Row {
             Some(url) => url(role),
             None => db.url_as(role),
         };
-        let target = PgTarget::connect_lazily("main", &Secret::from(url), (self.config)()).unwrap();
+        let mut target = PgTarget::connect_lazily("main", &Secret::from(url), (self.config)()).unwrap();
+        if let Some(console) = planted.and_then(|held| held.console.clone()) {
+            target = target.with_pgbouncer(&Secret::from(console)).unwrap();
+        }
         let probe = probe_named(self.probe);
         let mut set = ProbeSet::new("test");
         // Without its plant a probe is ok by its defaults; the age of ids is the whole cluster's, tests and all.
@@ -168,6 +205,30 @@ impl Row {
         let mut report: HealthReport =
             set.run(&Context::new().with_window_gap(Duration::from_millis(1500))).await;
         report.probes.remove(0)
+    }
+
+    /// Whether it cannot be planted here. Where the server cannot have what is asked, the probe must say so, to
+    /// everybody.
+    pub(crate) async fn is_left_out(&self, db: &TestDb) -> bool {
+        if or_skip((self.needs)()).is_none() {
+            return true;
+        }
+        let too_new = db.server().major() < self.since;
+        if too_new {
+            for role in ROLES {
+                let result = self.look(db, role, None).await;
+                assert_eq!(result.status, Status::NotApplicable, "{} as {role:?}: {result:#?}", self.probe);
+            }
+        }
+        too_new
+    }
+
+    /// Runs a statement as superuser where the probe looks.
+    pub(crate) async fn execute(&self, db: &TestDb, held: &Held, sql: &str) {
+        let Some(url) = &held.url else { return db.execute(sql).await };
+        let mut connection = PgConnection::connect(&url(Role::Superuser)).await.unwrap();
+        connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     /// Whether the result shows the planted object.

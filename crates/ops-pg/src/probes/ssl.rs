@@ -1,0 +1,171 @@
+//! `pg.ssl`: who talks to the server in the clear.
+
+use async_trait::async_trait;
+use ops_core::{
+    Context, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Requirement, Result,
+    Unit,
+};
+use serde_json::json;
+
+use super::session_row::count;
+use crate::probe::{PgProbe, Scope};
+use crate::target::PgTarget;
+
+/// Serves PostgreSQL 14 and later. Sessions from other hosts: not over the socket, not over the loopback. GSSAPI
+/// can encrypt, too. One row at least, so that the setting is known where there is no session.
+const SQL: &str = "
+SELECT current_setting('ssl') = 'on' AS ssl, p.role, p.client, p.application, p.encrypted,
+       coalesce(p.sessions, 0) AS sessions
+  FROM (SELECT 1) one LEFT JOIN (
+    SELECT a.usename::text AS role, host(a.client_addr) AS client, max(a.application_name) AS application,
+           coalesce(s.ssl, false) OR coalesce(g.encrypted, false) AS encrypted, count(*) AS sessions
+      FROM pg_stat_activity a
+      LEFT JOIN pg_stat_ssl s ON s.pid = a.pid
+      LEFT JOIN pg_stat_gssapi g ON g.pid = a.pid
+     WHERE a.backend_type IN ('client backend', 'walsender')
+       AND NOT (a.client_addr <<= '127.0.0.0/8' OR a.client_addr <<= '::1/128' OR a.client_addr <<= '::ffff:127.0.0.0/104')
+       AND a.pid <> pg_backend_pid() AND a.application_name NOT LIKE 'ops:%'
+     GROUP BY 1, 2, 4) p ON true
+ ORDER BY p.sessions DESC NULLS LAST, p.role, p.client LIMIT 200";
+
+static SPEC: ProbeSpec = ProbeSpec {
+    name: "pg.ssl",
+    group: "security",
+    explanation: Explanation {
+        why: "Without TLS, everybody on the way reads every row, and with older methods of authentication the \
+              password too.",
+        measures: "Whether the server offers TLS, and which roles have sessions from other hosts that use neither \
+                   TLS nor GSSAPI encryption. Sessions over the Unix socket or the loopback are left out. The \
+                   expiry of the server's certificate is not looked at: the driver shows no peer certificate, and \
+                   the server does not report its own. One that has expired makes `pg.reachable` unknown where \
+                   the URL says sslmode=verify-full; check the file with openssl x509 -enddate.",
+        queries: &[("the setting, and sessions from other hosts", SQL)],
+        codes: &[
+            ("pg.ssl.off", "the server offers no TLS, and has clients on other hosts"),
+            ("pg.ssl.plain", "a role has sessions from other hosts without encryption"),
+        ],
+        versions: "PostgreSQL 14 and later",
+        cost: "one read of pg_stat_activity",
+        remedy: "Give the server a certificate and set ssl = on (a reload is enough), have clients use \
+                 sslmode=verify-full, then turn `host` into `hostssl` in pg_hba.conf so that nobody falls back.",
+    },
+    thresholds: &[],
+    requires: &[Requirement::Role("pg_read_all_stats")],
+};
+
+#[derive(Debug)]
+pub(super) struct Ssl;
+
+#[async_trait]
+impl PgProbe for Ssl {
+    fn spec(&self) -> &'static ProbeSpec {
+        &SPEC
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Cluster
+    }
+
+    async fn probe(&self, cx: &Context, pg: &PgTarget, _limits: &Limits) -> Result<ProbeReport> {
+        let (mut offered, mut remote) = (false, Vec::new());
+        for row in &pg.read(cx, SQL).await? {
+            offered = row.get("ssl")?;
+            if let Some(encrypted) = row.get::<Option<bool>>("encrypted")? {
+                remote.push(Remote {
+                    role: row.get::<Option<String>>("role")?.unwrap_or_default(),
+                    client: row.get("client")?,
+                    application: row.get::<Option<String>>("application")?.unwrap_or_default(),
+                    encrypted,
+                    sessions: row.get("sessions")?,
+                });
+            }
+        }
+        Ok(judge(offered, &remote, pg.address()))
+    }
+}
+
+/// Sessions of one role from one other host.
+struct Remote {
+    role: String,
+    client: String,
+    application: String,
+    encrypted: bool,
+    sessions: i64,
+}
+
+fn judge(offered: bool, remote: &[Remote], server: &str) -> ProbeReport {
+    let sum = |encrypted: bool| -> i64 {
+        remote.iter().filter(|r| r.encrypted == encrypted).map(|remote| remote.sessions).sum()
+    };
+    let (plain, encrypted) = (sum(false), sum(true));
+    let sessions = |n: i64| count(usize::try_from(n).unwrap_or(0), "session", "sessions");
+    let summary = match (offered, plain) {
+        (true, 0) => format!("TLS is on; {} from other hosts, all encrypted", sessions(encrypted)),
+        (false, 0) => "TLS is off, and no client is on another host".to_owned(),
+        (true, _) => format!("TLS is on; {} from other hosts without it", sessions(plain)),
+        (false, _) => format!("TLS is off; {} from other hosts", sessions(plain)),
+    };
+    let off = (!offered && plain > 0).then(|| {
+        Finding::warning(
+            "pg.ssl.off",
+            format!("the server offers no TLS and has {} from other hosts", sessions(plain)),
+        )
+        .object(server)
+        .remedy(Remedy::advice("set ssl_cert_file, ssl_key_file and ssl = on, then SELECT pg_reload_conf()"))
+    });
+    let mut roles: Vec<&str> = remote.iter().filter(|r| !r.encrypted).map(|r| r.role.as_str()).collect();
+    roles.sort_unstable();
+    roles.dedup();
+    ProbeReport::new(summary)
+        .measure(Measurement::new("plain", plain as f64, Unit::Count))
+        .measure(Measurement::new("encrypted", encrypted as f64, Unit::Count))
+        .findings(off)
+        .findings(roles.into_iter().map(|role| in_the_clear(role, remote)))
+}
+
+fn in_the_clear(role: &str, remote: &[Remote]) -> Finding {
+    let rows: Vec<_> = remote.iter().filter(|r| !r.encrypted && r.role == role).collect();
+    let sessions: i64 = rows.iter().map(|row| row.sessions).sum();
+    let from = match rows.as_slice() {
+        [one] => one.client.clone(),
+        several => format!("{} hosts", several.len()),
+    };
+    let sessions = count(usize::try_from(sessions).unwrap_or(0), "session", "sessions");
+    let finding =
+        Finding::warning("pg.ssl.plain", format!("{role} has {sessions} from {from} without encryption"))
+            .object(role)
+            .remedy(Remedy::advice("let its URL say sslmode=verify-full, then allow it by hostssl only"));
+    rows.iter().fold(finding, |finding, row| {
+        finding.evidence(json!({
+            "role": row.role, "client": row.client, "application": row.application, "sessions": row.sessions,
+        }))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ops_core::Status;
+
+    #[test]
+    fn a_server_without_tls_is_fine_until_somebody_comes_from_elsewhere() {
+        let remote = |encrypted| Remote {
+            role: "app".into(),
+            client: "10.0.0.7".into(),
+            application: String::new(),
+            encrypted,
+            sessions: 2,
+        };
+        for (offered, remote, expected) in [
+            (false, vec![], Status::Ok),
+            (true, vec![], Status::Ok),
+            (true, vec![remote(true)], Status::Ok),
+            (true, vec![remote(true), remote(false)], Status::Warning),
+            (false, vec![remote(false)], Status::Warning),
+            // Encrypted by GSSAPI.
+            (false, vec![remote(true)], Status::Ok),
+        ] {
+            assert_eq!(judge(offered, &remote, "db:5432").status(), expected);
+        }
+    }
+}
