@@ -8,6 +8,10 @@ mod conformance;
 mod harm;
 #[path = "postgres/judgement.rs"]
 mod judgement;
+#[path = "postgres/judgement_indexes.rs"]
+mod judgement_indexes;
+#[path = "postgres/judgement_tables.rs"]
+mod judgement_tables;
 #[path = "postgres/metric.rs"]
 mod metric;
 #[path = "postgres/plants.rs"]

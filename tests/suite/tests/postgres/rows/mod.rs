@@ -1,6 +1,7 @@
 //! One row a probe: what is planted, what it must say, about which object. The rows are in files by family.
 
 pub(crate) mod availability;
+pub(crate) mod indexes;
 pub(crate) mod security;
 pub(crate) mod sessions;
 pub(crate) mod tables;
@@ -55,7 +56,8 @@ pub(crate) struct Row {
 }
 
 /// Each is tested in a database of its own: see `plants`.
-const FAMILIES: &[fn() -> Vec<Row>] = &[availability::rows, sessions::rows, tables::rows, security::rows];
+const FAMILIES: &[fn() -> Vec<Row>] =
+    &[availability::rows, sessions::rows, tables::rows, indexes::rows, security::rows];
 
 /// Every row there is.
 pub(crate) fn rows() -> Vec<Row> {
