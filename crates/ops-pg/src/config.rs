@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::required::RequiredConfig;
+
 /// Settings of one PostgreSQL target. The URL is a secret and comes apart from them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -15,6 +17,10 @@ pub struct PgConfig {
     pub root_certificate: Option<String>,
     /// Where row security must be on.
     pub rls: RlsConfig,
+    /// What must be there.
+    pub required: RequiredConfig,
+    /// The superusers that may log in; any other is a warning. By default all are shown, without alarm.
+    pub superusers: Vec<String>,
 }
 
 /// Where row security must be on. By default: on every table of a schema in which some table has it.
@@ -42,6 +48,20 @@ impl PgConfig {
     #[must_use]
     pub fn with_rls(mut self, rls: RlsConfig) -> Self {
         self.rls = rls;
+        self
+    }
+
+    /// Says what must be there.
+    #[must_use]
+    pub fn with_required(mut self, required: RequiredConfig) -> Self {
+        self.required = required;
+        self
+    }
+
+    /// Names the superusers that may log in.
+    #[must_use]
+    pub fn with_superusers(mut self, superusers: impl IntoIterator<Item = String>) -> Self {
+        self.superusers = superusers.into_iter().collect();
         self
     }
 }

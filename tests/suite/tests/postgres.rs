@@ -8,8 +8,14 @@ mod conformance;
 mod harm;
 #[path = "postgres/judgement.rs"]
 mod judgement;
+#[path = "postgres/judgement_bloat.rs"]
+mod judgement_bloat;
 #[path = "postgres/judgement_indexes.rs"]
 mod judgement_indexes;
+#[path = "postgres/judgement_objects.rs"]
+mod judgement_objects;
+#[path = "postgres/judgement_security.rs"]
+mod judgement_security;
 #[path = "postgres/judgement_tables.rs"]
 mod judgement_tables;
 #[path = "postgres/metric.rs"]

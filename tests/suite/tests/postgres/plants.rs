@@ -94,4 +94,4 @@ macro_rules! families {
     )+};
 }
 
-families!(availability, sessions, tables, indexes, security);
+families!(availability, sessions, tables, indexes, objects, security);

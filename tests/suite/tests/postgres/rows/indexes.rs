@@ -25,6 +25,9 @@ pub(crate) fn rows() -> Vec<Row> {
             )
         })
         .about(|_| "public.invoices (customer)".into()),
+        Row::of("pg.index_bloat", Status::Warning, "pg.index.bloat", |db| Box::pin(bloated_index(db)))
+            .about(|_| "public.thinned_id".into())
+            .bounded(&[("wasted", Bounds { warning: Some(1_048_576.0), critical: None })]),
     ]
 }
 
@@ -34,5 +37,17 @@ async fn failed_build(db: &TestDb) -> Held {
     let mut connection = db.connect().await.unwrap();
     let build = "CREATE UNIQUE INDEX CONCURRENTLY orders_number ON orders (number)";
     assert!(connection.execute(build).await.is_err());
+    Held::new()
+}
+
+async fn bloated_index(db: &TestDb) -> Held {
+    db.execute(
+        "CREATE TABLE thinned (id int) WITH (autovacuum_enabled = off); CREATE INDEX thinned_id ON thinned (id);
+         INSERT INTO thinned SELECT generate_series(1, 100000)",
+    )
+    .await;
+    for statement in ["DELETE FROM thinned WHERE id % 10 > 0", "VACUUM (ANALYZE) thinned"] {
+        db.execute(statement).await;
+    }
     Held::new()
 }

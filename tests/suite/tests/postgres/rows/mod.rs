@@ -2,6 +2,7 @@
 
 pub(crate) mod availability;
 pub(crate) mod indexes;
+pub(crate) mod objects;
 pub(crate) mod security;
 pub(crate) mod sessions;
 pub(crate) mod tables;
@@ -57,7 +58,7 @@ pub(crate) struct Row {
 
 /// Each is tested in a database of its own: see `plants`.
 const FAMILIES: &[fn() -> Vec<Row>] =
-    &[availability::rows, sessions::rows, tables::rows, indexes::rows, security::rows];
+    &[availability::rows, sessions::rows, tables::rows, indexes::rows, objects::rows, security::rows];
 
 /// Every row there is.
 pub(crate) fn rows() -> Vec<Row> {

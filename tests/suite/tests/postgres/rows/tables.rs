@@ -1,8 +1,10 @@
-use ops_core::Status;
+use ops_core::{Bounds, Status};
 use ops_testkit::TestDb;
 use sqlx::Executor;
 
 use super::{AbortOnDrop, Held, Row, run};
+
+const A_MIB: Bounds = Bounds { warning: Some(1_048_576.0), critical: None };
 
 pub(crate) fn rows() -> Vec<Row> {
     vec![
@@ -51,6 +53,9 @@ pub(crate) fn rows() -> Vec<Row> {
             )
         })
         .about(|_| "public.parts_default".into()),
+        Row::of("pg.table_bloat", Status::Warning, "pg.table.bloat", |db| Box::pin(bloated_table(db)))
+            .about(|_| "public.bloated".into())
+            .bounded(&[("wasted", A_MIB)]),
     ]
 }
 
@@ -78,4 +83,17 @@ async fn scanned_table(db: &TestDb) -> Held {
         while connection.execute("SELECT count(*) FROM scanned").await.is_ok() {}
     }))));
     held
+}
+
+async fn bloated_table(db: &TestDb) -> Held {
+    db.execute(
+        "CREATE TABLE bloated (id int, filler text) WITH (autovacuum_enabled = off);
+         INSERT INTO bloated SELECT g, repeat('x', 100) FROM generate_series(1, 40000) g",
+    )
+    .await;
+    // What the other rows have planted is to be judged too.
+    for statement in ["DELETE FROM bloated WHERE id % 10 > 0", "VACUUM (ANALYZE) bloated", "ANALYZE"] {
+        db.execute(statement).await;
+    }
+    Held::new()
 }
