@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::required::RequiredConfig;
+
 pub use isolation::{IsolationConfig, TenantConfig};
 
 /// Settings of one PostgreSQL target. The URL is a secret and comes apart from them.
@@ -26,6 +28,10 @@ pub struct PgConfig {
     pub rls: RlsConfig,
     /// Tenants to become in turn, to prove that neither sees the other's rows.
     pub isolation: Vec<IsolationConfig>,
+    /// What must be there.
+    pub required: RequiredConfig,
+    /// The superusers that may log in; any other is a warning. By default all are shown, without alarm.
+    pub superusers: Vec<String>,
 }
 
 /// Which databases of a server to look into.
@@ -127,6 +133,20 @@ impl PgConfig {
     #[must_use]
     pub fn with_rls(mut self, rls: RlsConfig) -> Self {
         self.rls = rls;
+        self
+    }
+
+    /// Says what must be there.
+    #[must_use]
+    pub fn with_required(mut self, required: RequiredConfig) -> Self {
+        self.required = required;
+        self
+    }
+
+    /// Names the superusers that may log in.
+    #[must_use]
+    pub fn with_superusers(mut self, superusers: impl IntoIterator<Item = String>) -> Self {
+        self.superusers = superusers.into_iter().collect();
         self
     }
 }

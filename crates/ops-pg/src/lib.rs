@@ -17,6 +17,7 @@ mod pgbouncer;
 mod probe;
 mod probes;
 mod quote;
+mod required;
 mod row;
 mod session;
 mod statement;
@@ -30,5 +31,6 @@ pub use metric::{MetricConfig, SqlMetric};
 #[cfg(feature = "telemetry")]
 pub use periods::PeriodTable;
 pub use probe::{BoundProbe, PgProbe, Scope, registry};
+pub use required::RequiredConfig;
 pub use row::Row;
 pub use target::PgTarget;

@@ -300,7 +300,19 @@ impl PgTarget {
     pub async fn read_foreign(&self, cx: &Context, sql: &str) -> Result<Vec<Row>> {
         let mut session = self.session(cx).await?;
         let (mut link, ready) = self.open(cx, &mut session).await?;
-        let outcome = self.foreign(cx, link.connection(), sql).await;
+        let outcome = self.extended(cx, link.connection(), OPEN, sql, &[]).await;
+        self.settle(cx, &mut session, link, ready, outcome).await
+    }
+
+    /// Like [`PgTarget::read`], for one statement that asks about names from a configuration: `$1`, `$2`, … are
+    /// arrays of text. It takes three round trips.
+    ///
+    /// # Errors
+    /// Those of [`PgTarget::read`].
+    pub(crate) async fn read_about(&self, cx: &Context, sql: &str, names: &[&[String]]) -> Result<Vec<Row>> {
+        let mut session = self.session(cx).await?;
+        let (mut link, ready) = self.open(cx, &mut session).await?;
+        let outcome = self.extended(cx, link.connection(), &format!("{OPEN};{OWN}"), sql, names).await;
         self.settle(cx, &mut session, link, ready, outcome).await
     }
 
@@ -317,10 +329,19 @@ impl PgTarget {
         cx.run("wait for the connection", async { Ok(cx.waiting(self.inner.session.lock()).await) }).await
     }
 
-    async fn foreign(&self, cx: &Context, connection: &mut PgConnection, sql: &str) -> Result<Vec<Row>> {
-        self.send(cx, connection, OPEN.to_owned()).await?;
+    async fn extended(
+        &self,
+        cx: &Context,
+        connection: &mut PgConnection,
+        opening: &str,
+        sql: &str,
+        parameters: &[&[String]],
+    ) -> Result<Vec<Row>> {
+        self.send(cx, connection, opening.to_owned()).await?;
         let started = Instant::now();
-        let query = sqlx::query(AssertSqlSafe(sql.to_owned())).persistent(false).fetch_all(&mut *connection);
+        let query = sqlx::query(AssertSqlSafe(sql.to_owned())).persistent(false);
+        let query = parameters.iter().fold(query, |query, texts| query.bind(texts.to_vec()));
+        let query = query.fetch_all(&mut *connection);
         let rows = cx.run("read", async { query.await.map_err(|e| self.error("read", e)) }).await;
         cx.cost().round_trip(started.elapsed());
         let rows = rows.map_err(|error| self.located(error))?;

@@ -14,12 +14,22 @@ mod isolation;
 mod judgement;
 #[path = "postgres/judgement_activity.rs"]
 mod judgement_activity;
+#[path = "postgres/judgement_bloat.rs"]
+mod judgement_bloat;
+#[path = "postgres/judgement_indexes.rs"]
+mod judgement_indexes;
 #[path = "postgres/judgement_notify.rs"]
 mod judgement_notify;
+#[path = "postgres/judgement_objects.rs"]
+mod judgement_objects;
+#[path = "postgres/judgement_security.rs"]
+mod judgement_security;
 #[path = "postgres/judgement_sessions.rs"]
 mod judgement_sessions;
 #[path = "postgres/judgement_settings.rs"]
 mod judgement_settings;
+#[path = "postgres/judgement_tables.rs"]
+mod judgement_tables;
 #[path = "postgres/metric.rs"]
 mod metric;
 #[path = "postgres/periods.rs"]

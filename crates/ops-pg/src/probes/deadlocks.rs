@@ -10,8 +10,8 @@ use ops_core::{
 };
 use serde_json::json;
 
-use super::session_row::count;
 use super::windowed::{length, per_hour_over, rise};
+use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
 
@@ -79,7 +79,7 @@ fn judge(window: &Window, limits: &Limits) -> ProbeReport {
     let total: f64 = window.deltas().map(|(_, deadlocks)| deadlocks).sum();
     let summary = match total as usize {
         0 => format!("no deadlock in {over}"),
-        n => format!("{} in {over}", count(n, "deadlock", "deadlocks")),
+        n => format!("{} in {over}", counted(n, "deadlock", "deadlocks")),
     };
     let mut report = ProbeReport::new(summary);
     for (database, deadlocks) in window.deltas() {
@@ -96,7 +96,7 @@ fn judge(window: &Window, limits: &Limits) -> ProbeReport {
 }
 
 fn finding(severity: Severity, database: &str, deadlocks: f64, over: &str) -> Finding {
-    let times = count(deadlocks as usize, "deadlock", "deadlocks");
+    let times = counted(deadlocks as usize, "deadlock", "deadlocks");
     Finding::new(severity, "pg.deadlocks.rate", format!("{times} in database {database} in {over}"))
         .object(database)
         .evidence(json!({ "database": database, "deadlocks": deadlocks, "window": over }))

@@ -9,7 +9,8 @@ use ops_core::{
 };
 use serde_json::{Value, json};
 
-use super::session_row::{self, REPORTED, Session, count, sessions};
+use super::session_row::{self, REPORTED, Session, sessions};
+use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
 
@@ -130,7 +131,7 @@ fn finding(session: &Session, locks: &Locks, limits: &Limits) -> Option<Finding>
         0 => String::new(),
         n => format!(
             ", and {}",
-            count(usize::try_from(n).unwrap_or(usize::MAX), "lock on a relation", "locks on relations")
+            counted(usize::try_from(n).unwrap_or(usize::MAX), "lock on a relation", "locks on relations")
         ),
     };
     let message = format!(

@@ -1,30 +1,51 @@
 //! The probes, one file each.
 
+mod bloat;
 mod blocking;
 mod cache_hit;
 mod connections;
+mod dead_tuples;
 mod deadlocks;
+mod event_triggers;
+mod extensions;
+mod functions;
 mod idle_in_transaction;
+mod index_bloat;
 mod index_duplicate;
 mod index_hit;
+mod index_invalid;
+mod index_missing_fk;
+mod index_unused;
 mod io;
 mod long_queries;
 mod long_transactions;
+mod matviews;
 mod notify_latency;
+mod partitions;
 mod pgbouncer;
 mod prepared_transactions;
+mod primary_keys;
+mod public_grants;
 mod reachable;
 mod rls;
 mod rls_isolation;
+mod roles;
+mod search_path;
+mod seq_scans;
 mod sequences;
 mod session_row;
 mod settings;
+mod size;
 mod slow_queries;
 mod ssl;
+mod stale_statistics;
 mod statements;
+mod table_bloat;
 mod temp_files;
+mod vacuum_backlog;
 mod wait_events;
 mod windowed;
+mod words;
 mod wraparound;
 mod xmin_horizon;
 
@@ -48,13 +69,32 @@ pub(crate) static ALL: &[&dyn PgProbe] = &[
     &index_hit::IndexHit,
     &temp_files::TempFiles,
     &io::Io,
-    &sequences::Sequences,
+    &vacuum_backlog::VacuumBacklog,
+    &dead_tuples::DeadTuples,
+    &stale_statistics::StaleStatistics,
+    &seq_scans::SeqScans,
+    &size::Size,
+    &partitions::Partitions,
+    &table_bloat::TableBloat,
+    &index_duplicate::IndexDuplicate,
+    &index_invalid::IndexInvalid,
+    &index_unused::IndexUnused,
+    &index_missing_fk::IndexMissingFk,
+    &index_bloat::IndexBloat,
     &slow_queries::SlowQueries,
     &statements::Statements,
-    &index_duplicate::IndexDuplicate,
+    &sequences::Sequences,
+    &extensions::Extensions,
+    &event_triggers::EventTriggers,
+    &functions::Functions,
+    &matviews::Matviews,
     &settings::ServerSettings,
-    &notify_latency::NotifyLatency,
     &rls::Rls,
     &rls_isolation::RlsIsolation,
+    &search_path::SearchPath,
+    &primary_keys::PrimaryKeys,
+    &roles::Roles,
+    &public_grants::PublicGrants,
     &ssl::Ssl,
+    &notify_latency::NotifyLatency,
 ];

@@ -7,7 +7,8 @@ use ops_core::{
 };
 use serde_json::json;
 
-use super::session_row::{REPORTED, count};
+use super::session_row::REPORTED;
+use super::words::counted;
 use crate::pgbouncer::{Asked, Pool};
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
@@ -96,12 +97,12 @@ impl PgProbe for PgBouncer {
 fn judge(pools: &[Pool], limits: &Limits) -> ProbeReport {
     let waiting: f64 = pools.iter().map(|pool| pool.clients_waiting).sum();
     let longest = pools.iter().map(|pool| pool.longest_wait).fold(0.0, f64::max);
-    let all = count(pools.len(), "pool", "pools");
+    let all = counted(pools.len(), "pool", "pools");
     let summary = match waiting as usize {
         0 => format!("{all}, no client waits"),
         n => format!(
             "{all}, {} for a server connection, the longest for {}",
-            count(n, "client waits", "clients wait"),
+            counted(n, "client waits", "clients wait"),
             Unit::Seconds.format(longest)
         ),
     };
@@ -122,11 +123,11 @@ impl Pool {
         let severity = Severity::of(Status::worst(judged))?;
         let message = format!(
             "{} of {}/{} for a server connection, the longest for {}; {} at work",
-            count(self.clients_waiting as usize, "client waits", "clients wait"),
+            counted(self.clients_waiting as usize, "client waits", "clients wait"),
             self.database,
             self.user,
             Unit::Seconds.format(self.longest_wait),
-            count(self.servers_active as usize, "connection is", "connections are"),
+            counted(self.servers_active as usize, "connection is", "connections are"),
         );
         Some(
             Finding::new(severity, "pg.pgbouncer.waiting", message)

@@ -7,7 +7,8 @@ use ops_core::{
 };
 use serde_json::json;
 
-use super::session_row::{REPORTED, count};
+use super::session_row::REPORTED;
+use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
 
@@ -103,7 +104,7 @@ fn judge(prepared: &[Prepared], limits: &Limits) -> ProbeReport {
         0 => "no transaction is prepared".to_owned(),
         n => format!(
             "{} prepared, the oldest {} ago",
-            count(n, "transaction is", "transactions are"),
+            counted(n, "transaction is", "transactions are"),
             Unit::Seconds.format(oldest)
         ),
     };

@@ -123,8 +123,3 @@ impl Session {
         })
     }
 }
-
-/// `n session`, `n sessions`.
-pub(super) fn count(n: usize, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
-}

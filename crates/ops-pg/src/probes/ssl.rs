@@ -7,7 +7,7 @@ use ops_core::{
 };
 use serde_json::json;
 
-use super::session_row::count;
+use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
 
@@ -98,7 +98,7 @@ fn judge(offered: bool, remote: &[Remote], server: &str) -> ProbeReport {
         remote.iter().filter(|r| r.encrypted == encrypted).map(|remote| remote.sessions).sum()
     };
     let (plain, encrypted) = (sum(false), sum(true));
-    let sessions = |n: i64| count(usize::try_from(n).unwrap_or(0), "session", "sessions");
+    let sessions = |n: i64| counted(usize::try_from(n).unwrap_or(0), "session", "sessions");
     let summary = match (offered, plain) {
         (true, 0) => format!("TLS is on; {} from other hosts, all encrypted", sessions(encrypted)),
         (false, 0) => "TLS is off, and no client is on another host".to_owned(),
@@ -130,7 +130,7 @@ fn in_the_clear(role: &str, remote: &[Remote]) -> Finding {
         [one] => one.client.clone(),
         several => format!("{} hosts", several.len()),
     };
-    let sessions = count(usize::try_from(sessions).unwrap_or(0), "session", "sessions");
+    let sessions = counted(usize::try_from(sessions).unwrap_or(0), "session", "sessions");
     let finding =
         Finding::warning("pg.ssl.plain", format!("{role} has {sessions} from {from} without encryption"))
             .object(role)

@@ -10,9 +10,9 @@ use ops_core::{
 };
 use serde_json::json;
 
-use super::session_row::count;
 use super::slow_queries::blind;
 use super::windowed::{length, per_hour_over, rise};
+use super::words::counted;
 use crate::capabilities::Extension;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
@@ -178,7 +178,7 @@ fn evictions(report: ProbeReport, window: &Window, limits: &Limits, state: &Stat
     let found = Severity::of(rate.status()).map(|severity| {
         let message = format!(
             "pg_stat_statements made room {} in {}, forgetting 5 % of its {} statements each time",
-            count(passes as usize, "time", "times"),
+            counted(passes as usize, "time", "times"),
             length(window),
             state.max,
         );

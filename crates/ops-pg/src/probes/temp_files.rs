@@ -8,8 +8,8 @@ use ops_core::{
 };
 use serde_json::json;
 
-use super::session_row::count;
 use super::windowed::{length, rise};
+use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
 
@@ -91,7 +91,7 @@ fn judge(window: &Window, limits: &Limits, database: &str) -> ProbeReport {
         0 => format!("no temporary file in {over}"),
         n => format!(
             "{} with {} in {over}",
-            count(n, "temporary file", "temporary files"),
+            counted(n, "temporary file", "temporary files"),
             Unit::Bytes.format(bytes)
         ),
     };

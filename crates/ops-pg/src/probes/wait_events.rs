@@ -7,7 +7,7 @@ use ops_core::{
 };
 use serde_json::json;
 
-use super::session_row::count;
+use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
 
@@ -80,7 +80,7 @@ fn judge(events: &[(String, String, i64)], limits: &Limits) -> ProbeReport {
     let top = waits.peek().map(|(kind, event, sessions)| format!("{sessions} for {kind}:{event}"));
     let waiting: i64 = waits.map(|(.., sessions)| sessions).sum();
     let measured = Measurement::new("waiting", waiting as f64, Unit::Count).judged_by(limits.get("waiting"));
-    let active = count(usize::try_from(active).unwrap_or(0), "session", "sessions");
+    let active = counted(usize::try_from(active).unwrap_or(0), "session", "sessions");
     let summary = match top {
         None => format!("{active} at work, none waiting"),
         Some(top) => format!("{active} at work, {waiting} waiting, most of them {top}"),

@@ -100,4 +100,4 @@ macro_rules! families {
     )+};
 }
 
-families!(availability, sessions, activity, tables, settings, security);
+families!(availability, sessions, activity, tables, indexes, objects, settings, security);

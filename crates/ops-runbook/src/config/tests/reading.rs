@@ -40,6 +40,20 @@ fn the_example_is_read() {
 }
 
 #[test]
+fn what_a_database_must_have_is_read() {
+    let text = "[postgres.main]\nurl = \"postgres:///shop\"\nsuperusers = [\"postgres\"]\n[postgres.main.required]\n\
+                extensions = [\"pggit\"]\nevent_triggers = [\"audit\"]\nfunctions = [\"app.score(integer)\"]\nrole = \"app\"";
+    let config = read(text).unwrap_or_else(|errors| panic!("{errors}"));
+    let main = &config.postgres["main"].config;
+    let names = |name: &str| vec![name.to_owned()];
+    assert_eq!(main.superusers, names("postgres"));
+    assert_eq!(main.required.extensions, names("pggit"));
+    assert_eq!(main.required.event_triggers, names("audit"));
+    assert_eq!(main.required.functions, names("app.score(integer)"));
+    assert_eq!(main.required.role.as_deref(), Some("app"));
+}
+
+#[test]
 fn thresholds_take_the_place_of_defaults() {
     let config = read(EXAMPLE).unwrap_or_else(|errors| panic!("{errors}"));
     let limits = |name: &str, threshold: &str| {

@@ -2,6 +2,8 @@
 
 pub(crate) mod activity;
 pub(crate) mod availability;
+pub(crate) mod indexes;
+pub(crate) mod objects;
 pub(crate) mod security;
 pub(crate) mod sessions;
 pub(crate) mod settings;
@@ -68,8 +70,16 @@ pub(crate) struct Row {
 }
 
 /// Each is tested in a database of its own: see `plants`.
-const FAMILIES: &[fn() -> Vec<Row>] =
-    &[availability::rows, sessions::rows, activity::rows, tables::rows, settings::rows, security::rows];
+const FAMILIES: &[fn() -> Vec<Row>] = &[
+    availability::rows,
+    sessions::rows,
+    activity::rows,
+    tables::rows,
+    indexes::rows,
+    objects::rows,
+    settings::rows,
+    security::rows,
+];
 
 /// Every row there is.
 pub(crate) fn rows() -> Vec<Row> {

@@ -1,7 +1,8 @@
 use ops_core::Status;
 use ops_pg::{IsolationConfig, PgConfig, TenantConfig};
+use ops_testkit::TestDb;
 
-use super::{Row, run};
+use super::{Held, Row, run};
 
 /// A role that every cluster has stands in for the clients'.
 fn isolation() -> IsolationConfig {
@@ -33,5 +34,32 @@ pub(crate) fn rows() -> Vec<Row> {
             })
         }
         .about(|_| "public.all_notes".into()),
+        Row::of("pg.search_path", Status::Warning, "pg.search_path.missing", |db| {
+            run(db, "CREATE FUNCTION elevated() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'")
+        })
+        .about(|_| "public.elevated()".into()),
+        Row::of("pg.primary_keys", Status::Warning, "pg.primary_key.missing", |db| {
+            run(db, "CREATE TABLE keyless (id int)")
+        })
+        .about(|_| "public.keyless".into()),
+        Row {
+            config: || PgConfig::default().with_superusers(["postgres".to_owned()]),
+            ..Row::of("pg.roles", Status::Warning, "pg.role.superuser", |db| Box::pin(second_superuser(db)))
+                .about(second_superusers_name)
+        },
+        Row::of("pg.public_grants", Status::Warning, "pg.grant.public_create", |db| {
+            run(db, "CREATE SCHEMA open_house; GRANT CREATE ON SCHEMA open_house TO PUBLIC")
+        })
+        .about(|_| "open_house".into()),
     ]
+}
+
+fn second_superusers_name(db: &TestDb) -> String {
+    format!("{}_root", db.name())
+}
+
+/// Roles are the whole server's: its name is this database's own. No password lets it in.
+async fn second_superuser(db: &TestDb) -> Held {
+    db.execute(format!("CREATE ROLE {} SUPERUSER LOGIN", second_superusers_name(db))).await;
+    Held::new()
 }

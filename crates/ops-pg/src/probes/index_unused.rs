@@ -1,0 +1,286 @@
+//! `pg.index_unused`: indexes that no query has used.
+
+use async_trait::async_trait;
+use ops_core::{
+    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Result,
+    Severity, ThresholdSpec, Unit,
+};
+use serde_json::json;
+
+use super::words::counted;
+use crate::probe::{PgProbe, Scope};
+use crate::row::Row;
+use crate::target::PgTarget;
+
+/// How long scans have been counted, and who else may use the indexes. A database that was never reset counts since
+/// the server last lost its statistics (which `pg_stat_archiver` tells: after a crash it starts anew), or since the
+/// server started where not even that is known.
+const WINDOW: &str = "
+SELECT extract(epoch FROM now() - coalesce((SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()),
+                                           (SELECT stats_reset FROM pg_stat_archiver),
+                                           pg_postmaster_start_time()))::float8 AS counted_for,
+       (SELECT count(*) FROM pg_stat_replication WHERE state IS DISTINCT FROM 'backup')
+         + (SELECT count(*) FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT active) AS standbys";
+
+/// Serves PostgreSQL 14 and later; `{last_scan}` is when it was last used, from 16 on. Left out is what more than
+/// speed depends on: unique, exclusion, replica identity and constraints' indexes, and those of partitioned tables,
+/// which live and die with their parent's. Commit timestamps, where they are kept, tell how young an index is.
+const SQL: &str = "
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name,
+       quote_ident(n.nspname) || '.' || quote_ident(t.relname) AS table_name,
+       (c.relpages * current_setting('block_size')::int8)::int8 AS bytes,
+       pg_stat_get_numscans(i.indexrelid)::float8 AS scans,
+       extract(epoch FROM now() - {last_scan})::float8 AS last_scan_ago,
+       extract(epoch FROM now() - CASE WHEN current_setting('track_commit_timestamp')::bool
+                                       THEN pg_xact_commit_timestamp(i.xmin) END)::float8 AS age,
+       f.constraint_name AS serves
+  FROM pg_index i
+  JOIN pg_class c ON c.oid = i.indexrelid AND c.relkind = 'i'
+  JOIN pg_class t ON t.oid = i.indrelid AND t.relkind IN ('r', 'm')
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN (SELECT conrelid, conkey[1] AS attnum, min(quote_ident(conname)) AS constraint_name
+               FROM pg_constraint WHERE contype = 'f' GROUP BY 1, 2) f
+         ON f.conrelid = i.indrelid AND f.attnum = i.indkey[0]
+ WHERE i.indisvalid AND NOT (i.indisunique OR i.indisprimary OR i.indisexclusion OR i.indisreplident)
+   AND NOT c.relispartition AND c.relpersistence <> 't'
+   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)
+   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                      AND d.objid = t.oid AND d.objsubid = 0 AND d.deptype = 'e')
+ ORDER BY c.relpages DESC, 1";
+
+static SPEC: ProbeSpec = ProbeSpec {
+    name: "pg.index_unused",
+    group: "indexes",
+    explanation: Explanation {
+        why: "Every write to the table also writes its indexes, every VACUUM reads them, and they take memory from \
+              what is useful. One that no query uses gives nothing back.",
+        measures: "Scans of each index since the counters were reset: UNUSED (none), LOW_USAGE (under 100), ACTIVE. \
+                   Unique, exclusion, replica identity and constraints' indexes are left out, and those of \
+                   partitioned tables. Shown without alarm until the counters are 30 days old: a monthly report \
+                   counts too. A standby counts its own scans, and is asked by itself: while one is attached, or has \
+                   a slot, this server's figures are half the truth and do not alarm. When an index was made is not \
+                   in the catalogue, except where track_commit_timestamp is on.",
+        queries: &[("how long scans have been counted", WINDOW), ("indexes and their scans", SQL)],
+        codes: &[(
+            "pg.index.unused",
+            "an index was not used (info until the counters are old enough, or with standbys)",
+        )],
+        versions: "PostgreSQL 14 and later; the time of the last scan from 16",
+        cost: "one pass over pg_index and the counters of indexes, in memory",
+        remedy: "Look at every standby first, then drop it concurrently, and keep its definition at hand.",
+    },
+    thresholds: &[
+        ThresholdSpec {
+            name: "unused_for",
+            meaning: "seconds that an index was counted, and not used",
+            unit: Unit::Seconds,
+            direction: Direction::Above,
+            warning: Some(2_592_000.0),
+            critical: None,
+            source: "the specification's window of 30 days: a month's report has run by then",
+        },
+        ThresholdSpec {
+            name: "size",
+            meaning: "bytes below which an unused index is not worth a finding",
+            unit: Unit::Bytes,
+            direction: Direction::Below,
+            warning: Some(1_048_576.0),
+            critical: None,
+            source: "this project's choice",
+        },
+        ThresholdSpec {
+            name: "low_usage",
+            meaning: "scans below which an index is counted as LOW_USAGE",
+            unit: Unit::Count,
+            direction: Direction::Below,
+            warning: Some(100.0),
+            critical: None,
+            source: "the runbooks' own figures",
+        },
+    ],
+    requires: &[],
+};
+
+/// Findings at most, the largest indexes first.
+const REPORTED: usize = 20;
+
+#[derive(Debug)]
+pub(super) struct IndexUnused;
+
+#[async_trait]
+impl PgProbe for IndexUnused {
+    fn spec(&self) -> &'static ProbeSpec {
+        &SPEC
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Database
+    }
+
+    async fn probe(&self, cx: &Context, pg: &PgTarget, limits: &Limits) -> Result<ProbeReport> {
+        let capabilities = pg.capabilities(cx).await?;
+        let sql = SQL.replace("{last_scan}", last_scan(capabilities.major()));
+        let mut rows = pg.read(cx, &format!("{WINDOW};{sql}")).await?.into_iter();
+        let Some(first) = rows.next() else { return Ok(ProbeReport::unknown("no answer", None)) };
+        let seen = Seen {
+            seconds: first.get("counted_for")?,
+            standbys: first.get("standbys")?,
+            standby: capabilities.in_recovery,
+        };
+        let indexes = rows.map(|row| Index::read(&row)).collect::<Result<Vec<_>>>()?;
+        Ok(report(&indexes, &seen, limits))
+    }
+}
+
+/// When an index was last used, by version.
+fn last_scan(major: u32) -> &'static str {
+    match major {
+        16.. => "pg_stat_get_lastscan(i.indexrelid)",
+        _ => "NULL::timestamptz",
+    }
+}
+
+/// What the counters can know.
+#[derive(Debug)]
+struct Seen {
+    /// Since when they count.
+    seconds: f64,
+    standbys: i64,
+    /// This server is one itself.
+    standby: bool,
+}
+
+impl Seen {
+    fn elsewhere(&self) -> Option<String> {
+        match (self.standby, usize::try_from(self.standbys).unwrap_or(0)) {
+            (true, _) => Some("the primary may use it: its scans are counted there".to_owned()),
+            (false, 0) => None,
+            (false, n) => Some(format!(
+                "{} may use it: scans are counted there",
+                counted(n, "standby or subscriber", "standbys or subscribers")
+            )),
+        }
+    }
+}
+
+fn report(indexes: &[Index], seen: &Seen, limits: &Limits) -> ProbeReport {
+    let usage = |label: &str| indexes.iter().filter(|index| index.usage(limits) == label).count();
+    let since = Unit::Seconds.format(seen.seconds);
+    let summary = format!(
+        "{} of {} not used in {since}",
+        usage(UNUSED),
+        counted(indexes.len(), "index that could go was", "indexes that could go were")
+    );
+    let report = [UNUSED, LOW_USAGE, ACTIVE].iter().fold(ProbeReport::new(summary), |report, label| {
+        report.measure(Measurement::new("indexes", usage(label) as f64, Unit::Count).label("usage", *label))
+    });
+    let floor = limits.get("size").warning.unwrap_or(0.0);
+    let unused = indexes.iter().filter(|index| index.scans == 0.0 && index.bytes as f64 >= floor);
+    report.findings(unused.take(REPORTED).map(|index| index.finding(seen, limits)))
+}
+
+const UNUSED: &str = "UNUSED";
+const LOW_USAGE: &str = "LOW_USAGE";
+const ACTIVE: &str = "ACTIVE";
+
+#[derive(Debug)]
+struct Index {
+    name: String,
+    table: String,
+    bytes: i64,
+    scans: f64,
+    last_scan_ago: Option<f64>,
+    /// Seconds since it was made, where commit timestamps tell.
+    age: Option<f64>,
+    /// A foreign key whose first column it starts with.
+    serves: Option<String>,
+}
+
+impl Index {
+    fn read(row: &Row) -> Result<Self> {
+        Ok(Self {
+            name: row.get("name")?,
+            table: row.get("table_name")?,
+            bytes: row.get("bytes")?,
+            scans: row.get("scans")?,
+            last_scan_ago: row.get("last_scan_ago")?,
+            age: row.get("age")?,
+            serves: row.get("serves")?,
+        })
+    }
+
+    fn usage(&self, limits: &Limits) -> &'static str {
+        match self.scans {
+            0.0 => UNUSED,
+            scans if scans < limits.get("low_usage").warning.unwrap_or(0.0) => LOW_USAGE,
+            _ => ACTIVE,
+        }
+    }
+
+    fn finding(&self, seen: &Seen, limits: &Limits) -> Finding {
+        let Self { name, table, .. } = self;
+        let unused_for = seen.seconds.min(self.age.unwrap_or(f64::INFINITY));
+        let but = match &self.serves {
+            Some(constraint) => Some(format!("deletes of what foreign key {constraint} references need it")),
+            None => seen.elsewhere(),
+        };
+        let judged = Severity::of(limits.get("unused_for").judge(unused_for));
+        let severity = judged.filter(|_| but.is_none()).unwrap_or(Severity::Info);
+        let mut message = format!(
+            "{name} ({}) on {table} was not used in the {} that scans were counted",
+            Unit::Bytes.format(self.bytes as f64),
+            Unit::Seconds.format(unused_for),
+        );
+        if let Some(but) = &but {
+            message.push_str(&format!("; {but}"));
+        }
+        let finding = Finding::new(severity, "pg.index.unused", message).object(name).evidence(json!({
+            "index": name, "table": table, "bytes": self.bytes, "scans": self.scans, "usage": self.usage(limits),
+            "counted_seconds": unused_for, "seconds_since_last_scan": self.last_scan_ago,
+            "foreign_key": self.serves,
+        }));
+        match severity {
+            Severity::Info => finding,
+            _ => finding.remedy(
+                Remedy::statement(format!("DROP INDEX CONCURRENTLY {name};"))
+                    .because("if it was there all the time; keep its definition"),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn severity(seen: (f64, i64, bool), age: Option<f64>, serves: Option<&str>) -> Severity {
+        let index = Index {
+            name: "public.i".into(),
+            table: "public.t".into(),
+            bytes: 1 << 30,
+            scans: 0.0,
+            last_scan_ago: None,
+            age,
+            serves: serves.map(str::to_owned),
+        };
+        let seen = Seen { seconds: seen.0, standbys: seen.1, standby: seen.2 };
+        index.finding(&seen, &Limits::defaults(&SPEC)).severity
+    }
+
+    #[test]
+    fn it_alarms_only_where_the_counters_could_have_known() {
+        const DAY: f64 = 86_400.0;
+        for (seen, age, serves, expected) in [
+            ((29.0 * DAY, 0, false), None, None, Severity::Info),
+            ((31.0 * DAY, 0, false), None, None, Severity::Warning),
+            ((31.0 * DAY, 1, false), None, None, Severity::Info),
+            ((31.0 * DAY, 0, true), None, None, Severity::Info),
+            ((31.0 * DAY, 0, false), Some(DAY), None, Severity::Info),
+            ((31.0 * DAY, 0, false), Some(40.0 * DAY), None, Severity::Warning),
+            ((31.0 * DAY, 0, false), None, Some("t_fk"), Severity::Info),
+        ] {
+            assert_eq!(severity(seen, age, serves), expected, "{seen:?} {age:?} {serves:?}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What is judged wrongly elsewhere about extensions, triggers, functions and views, judged rightly here.
+
+use ops_core::Status;
+use ops_pg::{PgConfig, RequiredConfig};
+use ops_testkit::{TestDb, on_each_postgres};
+use sqlx::Connection;
+
+use crate::judgement::{found, look, pairs};
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+on_each_postgres!(required_functions_are_found_by_any_spelling_of_their_types, async |db: TestDb| {
+    db.execute(
+        "CREATE SCHEMA app; CREATE TYPE app.mood AS ENUM ('a'); GRANT USAGE ON SCHEMA app TO PUBLIC;
+         CREATE FUNCTION app.f(int, timestamptz) RETURNS int LANGUAGE sql AS 'SELECT 1';
+         CREATE FUNCTION app.g() RETURNS int LANGUAGE sql AS 'SELECT 1';
+         CREATE FUNCTION app.h(app.mood, text[]) RETURNS int LANGUAGE sql AS 'SELECT 1';
+         CREATE PROCEDURE app.p() LANGUAGE sql AS 'SELECT 1';
+         CREATE SCHEMA closed; CREATE FUNCTION closed.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    )
+    .await;
+    let required = RequiredConfig::default()
+        .with_functions(names(&[
+            "app.f",
+            "app.f(int, timestamptz)",
+            "app.f(integer,timestamp with time zone)",
+            "app.g()",
+            "g",
+            "app.h(app.mood, text[])",
+            "app.p",
+            "app.f(int)",
+            "app.F",
+            "app.g(nonsense)",
+            "closed.f",
+        ]))
+        .with_role("pg_monitor");
+    let result = look(&db, "pg.functions", PgConfig::default().with_required(required.clone())).await;
+    let expected = [
+        ("pg.function.missing", "app.F"),
+        ("pg.function.missing", "app.f(int)"),
+        ("pg.function.missing", "app.g(nonsense)"),
+        ("pg.function.not_executable", "closed.f()"),
+    ];
+    assert_eq!(found(&result), pairs(&expected), "{result:#?}");
+    let nobody = PgConfig::default().with_required(required.with_role("nobody's"));
+    let result = look(&db, "pg.functions", nobody).await;
+    assert!(found(&result).contains(&("pg.function.no_role".into(), "nobody's".into())), "{result:#?}");
+});
+
+on_each_postgres!(what_is_required_and_missing_is_critical, async |db: TestDb| {
+    let required = RequiredConfig::default()
+        .with_extensions(names(&["citext", "nonesuch"]))
+        .with_event_triggers(names(&["audit"]));
+    let config = PgConfig::default().with_required(required);
+    let result = look(&db, "pg.extensions", config.clone()).await;
+    let expected = [("pg.extension.missing", "citext"), ("pg.extension.missing", "nonesuch")];
+    assert_eq!((found(&result), result.status), (pairs(&expected), Status::Critical), "{result:#?}");
+    let install = result.findings[0].remedy.as_ref().unwrap().statement.clone().unwrap();
+    db.execute(install).await;
+    let result = look(&db, "pg.extensions", config.clone()).await;
+    assert_eq!(found(&result), pairs(&[("pg.extension.missing", "nonesuch")]), "{result:#?}");
+    let result = look(&db, "pg.event_triggers", config).await;
+    assert_eq!(found(&result), pairs(&[("pg.event_trigger.missing", "audit")]), "{result:#?}");
+});
+
+on_each_postgres!(a_trigger_that_fires_for_replicas_only_does_not_fire, async |db: TestDb| {
+    db.execute(
+        "CREATE FUNCTION audit() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+         CREATE EVENT TRIGGER replica_only ON ddl_command_end EXECUTE FUNCTION audit();
+         CREATE EVENT TRIGGER always ON ddl_command_end EXECUTE FUNCTION audit();
+         ALTER EVENT TRIGGER replica_only ENABLE REPLICA; ALTER EVENT TRIGGER always ENABLE ALWAYS",
+    )
+    .await;
+    let required = RequiredConfig::default().with_event_triggers(names(&["always", "replica_only"]));
+    let result = look(&db, "pg.event_triggers", PgConfig::default().with_required(required)).await;
+    assert_eq!(found(&result), pairs(&[("pg.event_trigger.disabled", "replica_only")]), "{result:#?}");
+    assert_eq!(result.status, Status::Critical);
+    let result = look(&db, "pg.event_triggers", PgConfig::default()).await;
+    assert_eq!(result.status, Status::Ok, "shown without alarm: {result:#?}");
+});
+
+// What `pg.matviews` dates a refresh by, where the server keeps commit timestamps: the view's row in pg_class.
+on_each_postgres!(every_refresh_writes_the_views_row_anew_and_no_vacuum_does, async |db: TestDb| {
+    db.execute("CREATE MATERIALIZED VIEW m AS SELECT now() AS at; CREATE UNIQUE INDEX ON m (at)").await;
+    let mut connection = db.connect().await.unwrap();
+    let mut row_of = async || -> String {
+        let xmin = "SELECT xmin::text FROM pg_class WHERE oid = 'm'::regclass";
+        sqlx::query_scalar(xmin).fetch_one(&mut connection).await.unwrap()
+    };
+    let mut last = row_of().await;
+    for (statement, moves) in [
+        ("REFRESH MATERIALIZED VIEW m", true),
+        ("REFRESH MATERIALIZED VIEW CONCURRENTLY m", true),
+        ("VACUUM (FREEZE, ANALYZE) m", false),
+        ("CREATE INDEX ON m USING hash (at)", false),
+        // So the row dates the last refresh or something later: the data is at least that old.
+        ("GRANT SELECT ON m TO PUBLIC", true),
+    ] {
+        db.execute(statement).await;
+        let row = row_of().await;
+        assert_eq!(row != last, moves, "{statement}");
+        last = row;
+    }
+    connection.close().await.unwrap();
+});

@@ -1,0 +1,94 @@
+//! What is judged wrongly elsewhere about rights and keys, judged rightly here.
+
+use ops_core::{Severity, Status};
+use ops_pg::PgConfig;
+use ops_testkit::{Role, TestDb, on_each_postgres};
+use sqlx::Executor;
+
+use crate::judgement::{found, look, pairs};
+
+on_each_postgres!(only_a_path_that_others_can_write_on_is_open, async |db: TestDb| {
+    db.execute(
+        "CREATE EXTENSION pg_stat_statements; CREATE SCHEMA \"Open, House\"; CREATE SCHEMA closed;
+         GRANT CREATE ON SCHEMA \"Open, House\" TO PUBLIC;
+         CREATE FUNCTION safe() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = closed, pg_temp AS 'SELECT 1';
+         CREATE FUNCTION empty() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = '' AS 'SELECT 1';
+         CREATE FUNCTION atomic() RETURNS int LANGUAGE sql SECURITY DEFINER BEGIN ATOMIC SELECT 1; END;
+         CREATE FUNCTION invoker() RETURNS int LANGUAGE sql AS 'SELECT 1';
+         CREATE FUNCTION writable() RETURNS int LANGUAGE sql SECURITY DEFINER
+           SET search_path = closed, \"Open, House\" AS 'SELECT 1';
+         CREATE PROCEDURE missing() LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+         CREATE FUNCTION own() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; REVOKE ALL ON FUNCTION own() FROM PUBLIC",
+    )
+    .await;
+    let result = look(&db, "pg.search_path", PgConfig::default()).await;
+    let expected = [
+        ("pg.search_path.missing", "public.missing()"),
+        ("pg.search_path.missing", "public.own()"),
+        ("pg.search_path.writable", "public.writable()"),
+    ];
+    assert_eq!(found(&result), pairs(&expected), "{result:#?}");
+    let own = result.findings.iter().find(|f| f.object.as_deref() == Some("public.own()")).unwrap();
+    assert_eq!(own.severity, Severity::Info);
+    let missing = result.findings.iter().find(|f| f.object.as_deref() == Some("public.missing()")).unwrap();
+    db.execute(missing.remedy.as_ref().unwrap().statement.clone().unwrap()).await;
+});
+
+on_each_postgres!(a_published_table_without_identity_fails, async |db: TestDb| {
+    db.execute(
+        "CREATE TABLE keyed (id int PRIMARY KEY); CREATE TABLE bare (id int); CREATE TABLE whole (id int);
+         ALTER TABLE whole REPLICA IDENTITY FULL; CREATE TABLE logged (id int);
+         CREATE TABLE candidate (id int NOT NULL UNIQUE, other int UNIQUE); CREATE TABLE nullable (id int UNIQUE);
+         CREATE TABLE parent (id int) PARTITION BY RANGE (id); CREATE TABLE leaf PARTITION OF parent DEFAULT;
+         CREATE TABLE sound (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE sound_1 PARTITION OF sound DEFAULT;
+         INSERT INTO bare VALUES (1); INSERT INTO parent VALUES (1);
+         CREATE PUBLICATION changes FOR TABLE keyed, bare, whole, parent, sound;
+         CREATE PUBLICATION inserts FOR TABLE logged WITH (publish = 'insert')",
+    )
+    .await;
+    let result = look(&db, "pg.primary_keys", PgConfig::default()).await;
+    let expected = [
+        ("pg.primary_key.missing", "public.candidate"),
+        ("pg.primary_key.missing", "public.logged"),
+        ("pg.primary_key.missing", "public.nullable"),
+        ("pg.primary_key.missing", "public.parent"),
+        ("pg.primary_key.missing", "public.whole"),
+        ("pg.primary_key.no_identity", "public.bare"),
+        ("pg.primary_key.no_identity", "public.leaf"),
+    ];
+    assert_eq!((found(&result), result.status), (pairs(&expected), Status::Critical), "{result:#?}");
+    let candidate = result.findings.iter().find(|f| f.object.as_deref() == Some("public.candidate")).unwrap();
+    assert_eq!(candidate.severity, Severity::Info);
+    let mut connection = db.connect().await.unwrap();
+    for (update, fails) in
+        [("bare", true), ("parent", true), ("whole", false), ("logged", false), ("sound", false)]
+    {
+        let outcome = connection.execute(sqlx::AssertSqlSafe(format!("UPDATE {update} SET id = id"))).await;
+        assert_eq!(outcome.is_err(), fails, "{update}: {outcome:?}");
+    }
+});
+
+on_each_postgres!(all_tables_of_a_schema_are_published_with_it, async |db: TestDb| {
+    if db.server().major() < 15 {
+        return;
+    }
+    db.execute(
+        "CREATE SCHEMA app; CREATE TABLE app.bare (id int); CREATE PUBLICATION p FOR TABLES IN SCHEMA app",
+    )
+    .await;
+    let result = look(&db, "pg.primary_keys", PgConfig::default()).await;
+    assert_eq!(found(&result), pairs(&[("pg.primary_key.no_identity", "app.bare")]), "{result:#?}");
+});
+
+on_each_postgres!(what_is_everybodys_is_told_once, async |db: TestDb| {
+    db.execute(format!(
+        "CREATE TABLE secret (id int); CREATE TABLE open (id int); GRANT SELECT, INSERT ON open TO PUBLIC;
+         CREATE TABLE by_column (id int, name text); GRANT SELECT (name) ON by_column TO PUBLIC;
+         GRANT SELECT ON secret TO {}; CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        db.role(Role::Nobody)
+    ))
+    .await;
+    let result = look(&db, "pg.public_grants", PgConfig::default()).await;
+    let expected = [("pg.grant.public_table", "public.by_column"), ("pg.grant.public_table", "public.open")];
+    assert_eq!((found(&result), result.status), (pairs(&expected), Status::Ok), "{result:#?}");
+});
