@@ -23,8 +23,8 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         why: "A bad cable, a wrong duplex or a full ring buffer lose a few packets in a thousand, and every connection \
               waits for them to be sent again: replication lags, and queries take 200 ms for no reason of their own.",
         measures: "For each interface other than lo, since the last check, or over two samples 1 s apart where there \
-                   is none: packets received or sent with errors, and packets dropped, of all. Nothing is said of \
-                   an interface with fewer than 100 packets. Kernels count packets of protocols that nobody \
+                   is none: packets received or sent with errors, and packets dropped, of all. An interface \
+                   with fewer than 100 packets is not judged. Kernels count packets of protocols that nobody \
                    listens to as dropped, so drops only inform unless a threshold is configured.",
         queries: &[("/proc/net/dev", "packets, errs and drop of each interface")],
         codes: &[
@@ -103,13 +103,10 @@ fn judge(window: &Window, limits: &Limits) -> ProbeReport {
         packets += rise("packets");
         lost += rise("errors") + rise("drops");
         let all = rise("packets") + rise("errors") + rise("drops");
-        if all < ENOUGH {
-            continue;
-        }
         for (kind, code) in [("errors", "host.network.errors"), ("drops", "host.network.drops")] {
-            let share = Measurement::new(kind, rise(kind) / all * 100.0, Unit::Percent)
-                .judged_by(limits.get(kind))
-                .label("interface", name);
+            let share = Measurement::new(kind, rise(kind) / all.max(1.0) * 100.0, Unit::Percent);
+            let share = if all < ENOUGH { share } else { share.judged_by(limits.get(kind)) };
+            let share = share.label("interface", name);
             let finding = Severity::of(share.status()).map(|severity| {
                 let verb = if kind == "errors" { "were damaged" } else { "were dropped" };
                 let message = format!(

@@ -57,12 +57,16 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
 #[derive(Debug)]
 pub(crate) struct Log;
 
-/// What a PostgreSQL server says when it is damaged.
+/// What a PostgreSQL server says when it is damaged: in its own place, and not in the text of a statement, before
+/// which stands a colon and a blank.
 fn usual() -> Vec<PatternConfig> {
+    const OWN: &str = r"^\S(?:[^:]|:[^ ])*\b";
+    let severity = format!(r#"{OWN}PANIC:  |,PANIC,|"error_severity":"PANIC""#);
+    let state = |code: &str| format!(r#"{OWN}{code}\b|"state_code":"{code}""#);
     [
-        ("PANIC", r"\bPANIC(:|,|\x22)"),
-        ("data corrupted (XX001)", r"\bXX001\b"),
-        ("index corrupted (XX002)", r"\bXX002\b"),
+        ("PANIC", severity),
+        ("data corrupted (XX001)", state("XX001")),
+        ("index corrupted (XX002)", state("XX002")),
     ]
     .map(|(name, regex)| PatternConfig { critical: Some(1.0), ..PatternConfig::new(name, regex) })
     .into()
@@ -181,13 +185,15 @@ fn judge(report: ProbeReport, log: &LogConfig, patterns: &Patterns, said: &Said)
             .label("pattern", &pattern.name);
         let frequent = said.tally.frequent(index);
         let finding = Severity::of(count.status()).map(|severity| {
-            let lines =
-                if count.value == 1.0 { "1 line".to_owned() } else { format!("{} lines", count.format()) };
+            let (lines, say) = match count.value {
+                1.0 => ("1 line".to_owned(), "says"),
+                _ => (format!("{} lines", count.format()), "say"),
+            };
             let most = frequent
                 .first()
                 .map(|(value, times)| format!("; most often {value} ({times})"))
                 .unwrap_or_default();
-            let message = format!("{lines} of the last {window} say {}{most}", pattern.name);
+            let message = format!("{lines} of the last {window} {say} {}{most}", pattern.name);
             let finding = Finding::new(severity, "host.log.match", message).object(&name);
             let finding = frequent.iter().fold(finding, |finding, (value, times)| {
                 finding.evidence(json!({"pattern": pattern.name, "value": value, "lines": times}))
@@ -208,8 +214,8 @@ mod tests {
     const LOG: &str = "\
 2026-01-05 06:00:00.000 UTC [1] PANIC:  could not locate a valid checkpoint record
 2026-01-05 07:30:00.000 UTC [1] XX001 ERROR:  invalid page in block 7 of relation base/5/16384
-2026-01-05 07:40:00.000 UTC [1] 00000 LOG:  statement: SELECT
-\t'PANIC: only text'
+2026-01-05 07:40:00.000 UTC [1] 00000 LOG:  statement: SELECT 'PANIC:  only text'
+\t'XX001, PANIC:  only text'
 2026-01-05 07:50:00.000 UTC [1] 42P01 ERROR:  relation \"orders\" does not exist
 ";
 
@@ -228,15 +234,12 @@ mod tests {
     #[test]
     fn the_window_bounds_what_is_counted() {
         let (report, messages) = said(LOG, &usual());
-        // The panic was before; the text in a statement belongs to its line, and matches as such.
-        assert_eq!(
-            messages,
-            ["1 line of the last 1h say PANIC", "1 line of the last 1h say data corrupted (XX001)"]
-        );
+        // The panic was before, and the text of a statement is none.
+        assert_eq!(messages, ["1 line of the last 1h says data corrupted (XX001)"]);
         assert_eq!(report.status(), Status::Critical);
         let (report, messages) =
             said(LOG, &[PatternConfig::new("missing relations", "relation \"(\\w+)\" does not")]);
-        assert_eq!(messages, ["1 line of the last 1h say missing relations; most often orders (1)"]);
+        assert_eq!(messages, ["1 line of the last 1h says missing relations; most often orders (1)"]);
         assert_eq!(report.status(), Status::Warning);
     }
 
