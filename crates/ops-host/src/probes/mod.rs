@@ -1,5 +1,7 @@
 //! One file a probe: its `SPEC`, what it reads, and how it judges that.
 
+#[cfg(feature = "http")]
+mod answer;
 #[cfg(feature = "systemd")]
 pub(crate) mod clock;
 #[cfg(feature = "kernel")]
@@ -8,6 +10,8 @@ pub(crate) mod cpu;
 pub(crate) mod disk;
 #[cfg(feature = "http")]
 pub(crate) mod endpoint;
+#[cfg(feature = "http")]
+pub(crate) mod graphql;
 #[cfg(feature = "heartbeat")]
 pub(crate) mod heartbeat;
 #[cfg(feature = "http")]

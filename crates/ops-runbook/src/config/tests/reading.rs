@@ -70,6 +70,15 @@ fn patterns_stand_in_their_own_sections() {
 }
 
 #[test]
+fn a_graphql_endpoint_has_a_query() {
+    let text = "[http.api]\nurl = \"https://api/graphql\"\ngraphql = \"{ health }\"";
+    let config = read(text).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.http["api"].config.graphql.as_deref(), Some("{ health }"));
+    let errors = read(&text.replace("{ health }", "mutation { x }")).unwrap_err().to_string();
+    assert!(errors.contains("must be a query"), "{errors}");
+}
+
+#[test]
 fn a_host_that_makes_no_sense_is_refused() {
     for (text, words) in [
         ("[host.db]\nservices = [\"--user\"]", "no name of a systemd unit"),
