@@ -13,7 +13,7 @@ pub(crate) const NET_DEV: &str = include_str!("fixtures/net-dev.txt");
 
 /// A window in which these counters rose so much.
 pub(crate) fn window(seconds: u64, rise: &[(&str, f64)]) -> Window {
-    let start: DateTime<Utc> = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
+    let start: DateTime<Utc> = DateTime::from_timestamp(1_790_000_000, 0).expect("a time");
     let sample = |at, factor: f64| Sample {
         at,
         epoch: "boot".into(),

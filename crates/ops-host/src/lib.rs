@@ -19,12 +19,16 @@
 //! # }
 //! ```
 
+#[cfg(any(feature = "heartbeat", feature = "log", feature = "process"))]
+mod apart;
 mod config;
 #[cfg(all(test, feature = "kernel"))]
 mod fixtures;
 mod host;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(any(feature = "kernel", feature = "process", feature = "systemd"))]
+mod kernel;
 mod machine;
 #[cfg(feature = "disk")]
 mod mounts;

@@ -1,12 +1,6 @@
 //! Where a machine's facts are found: files, and programs that read.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-
-use ops_core::{Context, Error, ErrorKind, Result};
-use tokio::process::Command;
-use tokio::sync::oneshot;
+use std::path::PathBuf;
 
 /// Where a machine's facts are found; by default where Linux and systemd have them.
 ///
@@ -87,97 +81,4 @@ impl Machine {
         self.timedatectl = program.into();
         self
     }
-
-    /// A file of the kernel's, which answers at once.
-    pub(crate) fn read(&self, path: &Path) -> Result<String> {
-        std::fs::read_to_string(path).map_err(|error| {
-            let kind = match error.kind() {
-                std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
-                _ => ErrorKind::Unsupported,
-            };
-            Error::new(kind, "read the kernel's figures")
-                .on(path.display().to_string())
-                .because(error.to_string())
-        })
-    }
-
-    /// A file under [`Machine::proc`].
-    pub(crate) fn proc(&self, file: &str) -> Result<String> {
-        self.read(&self.proc.join(file))
-    }
-
-    /// What tells this start of the machine from others.
-    pub(crate) fn boot(&self) -> String {
-        let id =
-            self.proc("sys/kernel/random/boot_id").or_else(|_| self.proc("stat").map(|stat| btime(&stat)));
-        id.map(|id| id.trim().to_owned()).unwrap_or_default()
-    }
-
-    /// Whether systemd runs this machine, by the rule of sd_booted(3).
-    pub(crate) fn has_systemd(&self) -> bool {
-        self.run.join("systemd/system").is_dir()
-    }
-
-    /// Runs a program that reads, in the C locale and in UTC, and returns what it printed.
-    pub(crate) async fn ask(&self, cx: &Context, program: &Path, arguments: &[&str]) -> Result<String> {
-        let failed = |kind, why: String| {
-            Error::new(kind, "ask the system").on(program.display().to_string()).because(why)
-        };
-        let work = async {
-            Command::new(program)
-                .args(arguments)
-                .env("LC_ALL", "C")
-                .env("TZ", "UTC")
-                .env("SYSTEMD_COLORS", "0")
-                .stdin(Stdio::null())
-                .kill_on_drop(true)
-                .output()
-                .await
-                .map_err(|error| failed(ErrorKind::NotFound, error.to_string()))
-        };
-        let output = cx.run("ask the system", work).await?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let line = said.lines().next().unwrap_or("it fails and says nothing");
-            return Err(failed(ErrorKind::Failed, line.to_owned()));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-}
-
-fn btime(stat: &str) -> String {
-    stat.lines().find_map(|line| line.strip_prefix("btime ")).unwrap_or_default().to_owned()
-}
-
-/// `KEY=VALUE` lines, as systemd's programs print them; blocks are separated by an empty line.
-pub(crate) fn properties(text: &str) -> Vec<BTreeMap<String, String>> {
-    text.split("\n\n")
-        .map(|block| {
-            block
-                .lines()
-                .filter_map(|line| line.split_once('='))
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .collect()
-        })
-        .filter(|block: &BTreeMap<_, _>| !block.is_empty())
-        .collect()
-}
-
-/// Runs what may block on a thread of its own, and gives it up in time. Not on the runtime's blocking pool: the
-/// runtime would wait for a dead network file system when it shuts down.
-pub(crate) async fn apart<T: Send + 'static>(
-    cx: &Context,
-    operation: &'static str,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let (answer, receiver) = oneshot::channel();
-    let spawned = std::thread::Builder::new().spawn(move || {
-        // The probe may have given up meanwhile.
-        let _ = answer.send(work());
-    });
-    spawned.map_err(|error| Error::new(ErrorKind::Exhausted, operation).because(error.to_string()))?;
-    cx.run(operation, async {
-        receiver.await.map_err(|_| Error::new(ErrorKind::Bug, operation).because("the reader ended"))?
-    })
-    .await
 }

@@ -6,7 +6,6 @@ use serde_json::json;
 
 use super::systemd;
 use crate::host::{HostProbe, HostTarget};
-use crate::machine;
 
 pub(crate) static SPEC: ProbeSpec = ProbeSpec {
     name: "host.clock",
@@ -49,7 +48,7 @@ impl HostProbe for Clock {
 }
 
 fn judge(text: &str) -> ProbeReport {
-    let told = machine::properties(text).into_iter().next().unwrap_or_default();
+    let told = systemd::properties(text).into_iter().next().unwrap_or_default();
     let service = told.get("NTP").map(String::as_str);
     match told.get("NTPSynchronized").map(String::as_str) {
         Some("yes") => ProbeReport::new("the clock is synchronised"),

@@ -10,9 +10,9 @@ use ops_core::{
 };
 use serde_json::json;
 
+use crate::apart::apart;
 use crate::config::JobConfig;
 use crate::host::{HostProbe, HostTarget};
-use crate::machine;
 
 /// A time is short; what is longer is none.
 const LONGEST: u64 = 256;
@@ -57,7 +57,7 @@ impl HostProbe for Heartbeat {
             return Ok(ProbeReport::not_applicable("no heartbeats are configured for this host"));
         };
         let (directory, names) = (config.directory.clone(), config.jobs.keys().cloned().collect::<Vec<_>>());
-        let beats = machine::apart(cx, "read the heartbeats", move || {
+        let beats = apart(cx, "read the heartbeats", move || {
             // Without the directory every job would seem to be missing.
             std::fs::read_dir(&directory).map_err(|error| {
                 ops_core::Error::new(ops_core::ErrorKind::Configuration, "read the heartbeats")

@@ -12,9 +12,9 @@ use ops_core::{
 use serde_json::json;
 
 use super::windowed;
+use crate::apart::apart;
 use crate::config::ProcessConfig;
 use crate::host::{HostProbe, HostTarget};
-use crate::machine;
 
 /// The kernel cuts a program's name to these many bytes.
 const NAME_BYTES: usize = 15;
@@ -120,7 +120,7 @@ struct Main {
 /// On a thread of its own: to read a command line the kernel waits for the process's memory.
 async fn look(cx: &Context, host: &HostTarget) -> Result<Vec<Group>> {
     let (proc, wanted) = (host.machine().proc.clone(), host.config().processes.clone());
-    machine::apart(cx, "list the processes", move || {
+    apart(cx, "list the processes", move || {
         let unreadable = |error: std::io::Error| {
             Error::new(ErrorKind::Unsupported, "list the processes")
                 .on(proc.display().to_string())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ops_core::window::{Sample, SampleOutcome, Window, WindowKey, observe};
-use ops_core::{Context, ProbeReport, Result, Unit};
+use ops_core::{Context, ProbeReport, Result};
 
 use crate::host::HostTarget;
 
@@ -35,5 +35,5 @@ where
 /// A window's length as an operator says it.
 #[cfg(feature = "kernel")]
 pub(super) fn length(window: &Window) -> String {
-    Unit::Seconds.format(window.length.as_secs_f64())
+    ops_core::Unit::Seconds.format(window.length.as_secs_f64())
 }

@@ -17,9 +17,9 @@ use serde_json::json;
 
 use self::tail::Tail;
 use self::tally::{Patterns, Tally};
+use crate::apart::apart;
 use crate::config::{LogConfig, PatternConfig};
 use crate::host::{HostProbe, HostTarget};
-use crate::machine;
 
 pub(crate) use self::tally::compile;
 
@@ -117,7 +117,7 @@ async fn read(cx: &Context, host: &HostTarget, log: &LogConfig, patterns: Patter
     match (&log.file, &log.journal) {
         (Some(path), _) => {
             let path = path.clone();
-            machine::apart(cx, "read the log", move || search(&path, &patterns, since, now)).await
+            apart(cx, "read the log", move || search(&path, &patterns, since, now)).await
         }
         (None, Some(unit)) => journal::search(cx, host, unit, &patterns, since).await,
         (None, None) => Err(Error::new(ErrorKind::Configuration, "read the log")
