@@ -5,6 +5,9 @@ pub(crate) const REDIS_7: &str = include_str!("fixtures/redis-7.0.15.txt");
 /// The same server over its `maxmemory` under `noeviction`: it refuses writes.
 pub(crate) const NOEVICTION_FULL: &str = include_str!("fixtures/redis-7.0.15-noeviction-full.txt");
 
+/// Valkey 8.1.1, fresh and empty.
+pub(crate) const VALKEY_8: &str = include_str!("fixtures/valkey-8.1.1.txt");
+
 /// A captured reply with one field changed.
 pub(crate) fn with(reply: &str, field: &str, value: &str) -> String {
     let prefix = format!("{field}:");

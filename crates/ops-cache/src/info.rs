@@ -155,8 +155,9 @@ mod tests {
 
     #[test]
     fn a_forks_frozen_version_proves_nothing() {
-        let info = Info::parse("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.0\r\n");
-        assert_eq!((info.server().as_str(), info.redis_version()), ("Valkey 8.1.0", None));
+        let info = Info::parse(fixtures::VALKEY_8);
+        assert_eq!(info.text("redis_version"), Some("7.2.4"));
+        assert_eq!((info.server().as_str(), info.redis_version()), ("Valkey 8.1.1", None));
     }
 
     #[test]

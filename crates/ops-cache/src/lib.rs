@@ -1,4 +1,4 @@
-//! Redis and Valkey health: a target, ten probes, and the one `INFO` they share.
+//! Redis and Valkey health: a target, its probes, and the one `INFO` they share.
 //!
 //! A [`RedisTarget`] is a server; [`registry`] holds the probes; [`RedisTarget::bind`] makes a
 //! [`HealthProbe`](ops_core::HealthProbe) of one, to be run alone or in an [`ops_core::ProbeSet`].
@@ -22,8 +22,10 @@
 //! ```
 //!
 //! What a probe sends changes nothing that another measures: `PING` and `INFO` count as no hit and no miss, and
-//! touch no key. The user needs `+ping +info` and nothing else, save `+select` where the URL names a database other
-//! than 0.
+//! touch no key. The user needs `+ping +info`, and `+select` where the URL names a database other than 0. Four probes
+//! ask for more, and say which command they lack:
+//! `redis.latency` (`+latency|latest`), `redis.slowlog` (`+slowlog|get`, and `+config|get` while the log is empty),
+//! `redis.cluster` (`+cluster|info +cluster|nodes`) and `redis.sentinel` (`+sentinel|masters +sentinel|ckquorum`).
 
 mod address;
 mod config;

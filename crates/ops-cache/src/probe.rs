@@ -8,6 +8,7 @@ use ops_core::{
     Context, Error, ErrorKind, HealthProbe, Limits, ProbeReport, ProbeSpec, Requirement, Result, Retry,
 };
 
+use crate::info::Info;
 use crate::probes;
 use crate::target::RedisTarget;
 
@@ -47,14 +48,20 @@ pub trait RedisProbe: Send + Sync + Debug {
 pub fn registry() -> &'static [&'static dyn RedisProbe] {
     &[
         &probes::reachable::Reachable,
+        &probes::cluster::Cluster,
+        &probes::sentinel::Sentinel,
         &probes::memory::Memory,
+        &probes::keys::Keys,
         &probes::no_ttl::NoTtl,
         &probes::hit_rate::HitRate,
         &probes::evictions::Evictions,
         &probes::persistence::Persistence,
         &probes::replication::Replication,
         &probes::clients::Clients,
+        &probes::blocked_clients::BlockedClients,
         &probes::rejected_connections::RejectedConnections,
+        &probes::latency::Latency,
+        &probes::slowlog::SlowLog,
         &probes::fragmentation::Fragmentation,
     ]
 }
@@ -85,20 +92,34 @@ impl HealthProbe for BoundProbe {
     }
 
     async fn probe(&self, cx: &Context) -> Result<ProbeReport> {
-        for requirement in self.probe.spec().requires {
+        let spec = self.probe.spec();
+        for requirement in spec.requires {
             if let Some(reason) = unmet(cx, &self.redis, requirement).await? {
                 return Ok(ProbeReport::not_applicable(reason));
+            }
+        }
+        if spec.requires.contains(&INFO) && spec.name != probes::sentinel::SPEC.name {
+            let reading = self.redis.info(cx).await?;
+            if is_sentinel(&reading.info) {
+                return Ok(ProbeReport::not_applicable("it is a sentinel, and holds no data"));
             }
         }
         self.probe.probe(cx, &self.redis, &self.limits).await
     }
 }
 
+const INFO: Requirement = Requirement::Command("info");
+
+/// Whether the server is a sentinel. Valkey calls the field by another name.
+pub(crate) fn is_sentinel(info: &Info) -> bool {
+    ["redis_mode", "server_mode"].iter().any(|field| info.text(field) == Some("sentinel"))
+}
+
 /// Why the server proves that the probe does not apply. A missing grant is an error with its fix: `INFO` is tried
 /// here, since its reply is shared; any other command's refusal is met, and mapped alike, where it is sent.
 async fn unmet(cx: &Context, redis: &RedisTarget, requirement: &Requirement) -> Result<Option<String>> {
     match requirement {
-        Requirement::Command("info") => {
+        requirement if *requirement == INFO => {
             let reading = redis.info(cx).await?;
             // A loading server counts what it has read so far: its figures are of no use yet.
             match reading.info.number::<u8>("loading") {
@@ -141,6 +162,19 @@ mod tests {
         ] {
             let met = unmet(&Context::new(), &redis, &requirement).await;
             assert_eq!(met.err().map(|error| error.kind()), kind, "{requirement:?}");
+        }
+    }
+
+    #[test]
+    fn a_sentinel_is_told_by_either_name_of_its_mode() {
+        let valkey = crate::fixtures::VALKEY_8;
+        for (reply, sentinel) in [
+            (crate::fixtures::REDIS_7.to_owned(), false),
+            (crate::fixtures::with(crate::fixtures::REDIS_7, "redis_mode", "sentinel"), true),
+            (valkey.to_owned(), false),
+            (crate::fixtures::with(valkey, "server_mode", "sentinel"), true),
+        ] {
+            assert_eq!(is_sentinel(&Info::parse(&reply)), sentinel);
         }
     }
 

@@ -46,6 +46,7 @@ pub struct Server {
     port: Option<u16>,
     tls_port: Option<u16>,
     password: Option<Secret>,
+    sentinel: bool,
     ready_within: Duration,
 }
 
@@ -73,6 +74,7 @@ impl Server {
             port: None,
             tls_port: None,
             password: options.password.clone(),
+            sentinel: options.sentinel,
             ready_within: options.ready_within,
         };
         server.first_start(&cx, options).await?;
@@ -135,7 +137,8 @@ impl Server {
 
     async fn launch(&mut self, cx: &Context) -> Result<()> {
         let conf = self.scratch.dir().join("redis.conf");
-        self.scratch.start(cx, &self.program, [conf]).await?;
+        let mode = self.sentinel.then(|| PathBuf::from("--sentinel"));
+        self.scratch.start(cx, &self.program, std::iter::once(conf).chain(mode)).await?;
         cx.run("start Redis", self.accepts()).await
     }
 

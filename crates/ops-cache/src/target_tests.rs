@@ -69,6 +69,9 @@ fn healthy(command: &str) -> Option<String> {
     Some(match command {
         "PING" => "+PONG\r\n".to_owned(),
         "INFO" => format!("${}\r\n{REDIS_7}\r\n", REDIS_7.len()),
+        // No events, no entries, and a log that is kept.
+        "LATENCY" | "SLOWLOG" => "*0\r\n".to_owned(),
+        "CONFIG" => "*2\r\n$23\r\nslowlog-log-slower-than\r\n$5\r\n10000\r\n".to_owned(),
         _ => "+OK\r\n".to_owned(),
     })
 }
@@ -108,8 +111,11 @@ async fn a_run_costs_one_connection_and_one_info() {
     check(&redis, &cx).await;
     assert_eq!((seen.count("PING"), seen.count("INFO"), seen.count("AUTH")), (2, 3, 1));
     assert_eq!(seen.connections.load(Ordering::SeqCst), 1);
+    for command in ["LATENCY", "SLOWLOG", "CONFIG"] {
+        assert_eq!(seen.count(command), 2, "{command}");
+    }
     // A locked-down user may send nothing else.
-    assert_eq!(seen.commands.lock().unwrap().len(), 6);
+    assert_eq!(seen.commands.lock().unwrap().len(), 12);
 }
 
 #[tokio::test]

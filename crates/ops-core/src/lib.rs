@@ -58,6 +58,7 @@ pub mod render;
 pub mod report;
 pub mod result;
 pub mod score;
+pub mod span;
 pub mod status;
 pub mod step;
 pub mod store;
@@ -88,6 +89,7 @@ pub use redact::Secret;
 pub use remedy::Remedy;
 pub use report::{ProbeReport, Unseen};
 pub use result::ProbeResult;
+pub use span::Span;
 pub use status::Status;
 pub use step::{Effect, Step, Verification};
 pub use store::{

@@ -1,41 +1,28 @@
 //! The machine that ops runs on: its configuration, its probes, and how one is bound.
 
+#[cfg(feature = "disk")]
 use std::collections::HashSet;
 use std::fmt::Debug;
+#[cfg(feature = "disk")]
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+#[cfg(feature = "disk")]
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use ops_core::{Context, HealthProbe, Limits, ProbeReport, ProbeSpec, Result};
-use serde::{Deserialize, Serialize};
 
+use crate::config::HostConfig;
+use crate::machine::Machine;
+#[cfg(any(
+    feature = "disk",
+    feature = "kernel",
+    feature = "process",
+    feature = "systemd",
+    feature = "log",
+    feature = "heartbeat"
+))]
 use crate::probes;
-
-/// The machine that ops runs on. What it says about disks holds for this machine only: of a server reached over
-/// SQL alone the disk stays unknown.
-///
-/// ```
-/// let config: ops_host::HostConfig = serde_json::from_str(r#"{"mounts": ["/", "/var/lib/postgresql"]}"#).unwrap();
-/// assert!(serde_json::from_str::<ops_host::HostConfig>(r#"{"mount": "/"}"#).is_err());
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct HostConfig {
-    /// The mount points to look at; each must be mounted, and writable. Without it: every mounted device and
-    /// network file system.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mounts: Option<Vec<PathBuf>>,
-}
-
-impl HostConfig {
-    /// Names the mount points to look at.
-    #[must_use]
-    pub fn with_mounts(mut self, mounts: impl IntoIterator<Item = PathBuf>) -> Self {
-        self.mounts = Some(mounts.into_iter().collect());
-        self
-    }
-}
 
 /// A machine to look at. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -47,6 +34,8 @@ pub struct HostTarget {
 struct Shared {
     name: String,
     config: HostConfig,
+    machine: Machine,
+    #[cfg(feature = "disk")]
     /// Mounts that have not answered an earlier look: asking again would only park another thread.
     silent: Mutex<HashSet<PathBuf>>,
 }
@@ -54,7 +43,20 @@ struct Shared {
 impl HostTarget {
     /// This machine, under the name that the configuration gives it.
     pub fn new(name: impl Into<String>, config: HostConfig) -> Self {
-        Self { shared: Arc::new(Shared { name: name.into(), config, silent: Mutex::default() }) }
+        Self::on(name, config, Machine::default())
+    }
+
+    /// A machine whose facts are found elsewhere: the host's, seen from within a container.
+    pub fn on(name: impl Into<String>, config: HostConfig, machine: Machine) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                name: name.into(),
+                config,
+                machine,
+                #[cfg(feature = "disk")]
+                silent: Mutex::default(),
+            }),
+        }
     }
 
     /// The name that the configuration gives it.
@@ -67,22 +69,30 @@ impl HostTarget {
         &self.shared.config
     }
 
+    /// Where its facts are found.
+    pub fn machine(&self) -> &Machine {
+        &self.shared.machine
+    }
+
     /// A probe that looks at this machine.
     pub fn bind(&self, probe: &'static dyn HostProbe, limits: Limits) -> BoundHostProbe {
         BoundHostProbe { host: self.clone(), probe, limits }
     }
 
+    #[cfg(feature = "disk")]
     /// Notes that `mount` is being asked, until the question is dropped; `None` while an earlier one is open.
     pub(crate) fn ask(&self, mount: &Path) -> Option<Question> {
         let new = self.silent().insert(mount.to_owned());
         new.then(|| Question { host: self.clone(), mount: mount.to_owned() })
     }
 
+    #[cfg(feature = "disk")]
     fn silent(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
         self.shared.silent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+#[cfg(feature = "disk")]
 /// An open question to a mount. Dropping it closes it, also where its thread panics or never starts.
 #[derive(Debug)]
 pub(crate) struct Question {
@@ -90,6 +100,7 @@ pub(crate) struct Question {
     mount: PathBuf,
 }
 
+#[cfg(feature = "disk")]
 impl Drop for Question {
     fn drop(&mut self) {
         self.host.silent().remove(&self.mount);
@@ -127,7 +138,32 @@ pub trait HostProbe: Send + Sync + Debug {
 
 /// All built-in probes of the machine. A new one is its own file, its `mod` line, and its line here.
 pub fn host_registry() -> &'static [&'static dyn HostProbe] {
-    &[&probes::disk::Disk]
+    &[
+        #[cfg(feature = "kernel")]
+        &probes::cpu::Cpu,
+        #[cfg(feature = "kernel")]
+        &probes::memory::Memory,
+        #[cfg(feature = "disk")]
+        &probes::disk::Disk,
+        #[cfg(feature = "kernel")]
+        &probes::io::Io,
+        #[cfg(feature = "kernel")]
+        &probes::network::Network,
+        #[cfg(feature = "kernel")]
+        &probes::load::Load,
+        #[cfg(feature = "systemd")]
+        &probes::clock::Clock,
+        #[cfg(feature = "process")]
+        &probes::process::Process,
+        #[cfg(feature = "systemd")]
+        &probes::service::Service,
+        #[cfg(feature = "systemd")]
+        &probes::timer::Timer,
+        #[cfg(feature = "log")]
+        &probes::log::Log,
+        #[cfg(feature = "heartbeat")]
+        &probes::heartbeat::Heartbeat,
+    ]
 }
 
 /// A probe with its machine and its thresholds: what [`HostTarget::bind`] makes.
@@ -149,7 +185,7 @@ impl HealthProbe for BoundHostProbe {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "disk"))]
 mod tests {
     use super::*;
 

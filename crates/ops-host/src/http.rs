@@ -42,6 +42,9 @@ pub struct HttpConfig {
     /// headers configured, only those within the same scheme, host and port: any header may hold a secret.
     #[serde(default)]
     pub redirects: usize,
+    /// A GraphQL query to ask by POST, in place of a GET: `{ health }`. Its answer must hold data and no errors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graphql: Option<String>,
 }
 
 fn ok() -> u16 {
@@ -51,7 +54,14 @@ fn ok() -> u16 {
 impl HttpConfig {
     /// An endpoint that answers 200.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), status: ok(), json: BTreeMap::new(), root_certificate: None, redirects: 0 }
+        Self {
+            url: url.into(),
+            status: ok(),
+            json: BTreeMap::new(),
+            root_certificate: None,
+            redirects: 0,
+            graphql: None,
+        }
     }
 
     /// Expects another status.
@@ -72,6 +82,13 @@ impl HttpConfig {
     #[must_use]
     pub fn with_root_certificate(mut self, path: impl Into<PathBuf>) -> Self {
         self.root_certificate = Some(path.into());
+        self
+    }
+
+    /// Asks this GraphQL query.
+    #[must_use]
+    pub fn with_graphql(mut self, query: impl Into<String>) -> Self {
+        self.graphql = Some(query.into());
         self
     }
 
@@ -131,6 +148,13 @@ impl HttpTarget {
             return Err(
                 invalid(format!("{pointer:?} is no JSON pointer")).with_fix(format!("\"/{pointer}\""))
             );
+        }
+        if let Some(query) = &config.graphql {
+            let query = query.trim_start();
+            if query.is_empty() || ["mutation", "subscription"].iter().any(|kind| query.starts_with(kind)) {
+                return Err(invalid("graphql must be a query: a check changes nothing")
+                    .with_fix("graphql = \"{ __typename }\""));
+            }
         }
         let headers = headers.iter().map(|(name, value)| header(name, value)).collect::<Result<_>>()?;
         Ok(Self { shared: Arc::new(Shared { name, config, url, headers }) })
@@ -224,7 +248,7 @@ pub trait HttpProbe: Send + Sync + Debug {
 
 /// All built-in probes of endpoints. A new one is its own file, its `mod` line, and its line here.
 pub fn http_registry() -> &'static [&'static dyn HttpProbe] {
-    &[&probes::endpoint::Endpoint]
+    &[&probes::endpoint::Endpoint, &probes::graphql::Graphql]
 }
 
 /// A probe with its endpoint and its thresholds: what [`HttpTarget::bind`] makes.
@@ -259,6 +283,7 @@ mod tests {
             (HttpConfig::new("https://u:hunter2@api"), "x-a", "belong in a header"),
             (plain.clone().with_status(20), "x-a", "status 20"),
             (plain.clone().with_json("status", "ok"), "x-a", "no JSON pointer"),
+            (plain.clone().with_graphql("mutation { x }"), "x-a", "must be a query"),
             (plain.clone(), "x a", "no header name"),
         ] {
             let headers = vec![(header.to_owned(), Secret::from("hunter2".to_owned()))];

@@ -1,6 +1,8 @@
 //! Health of the machine that ops runs on, and of HTTP endpoints.
 //!
-//! Each family is a feature: `disk` ([`HostTarget`], `host.disk`) and `http` ([`HttpTarget`], `http.endpoint`).
+//! [`HostTarget`] is a machine, [`HttpTarget`] an endpoint. Each family of probes is a feature: `disk`
+//! (`host.disk`), `kernel` (`host.cpu`, `.memory`, `.io`, `.network`, `.load`), `process`, `systemd` (`host.service`,
+//! `.timer`, `.clock`), `log`, `heartbeat` (`job.heartbeat`), `http` (`http.endpoint`, `http.graphql`).
 //! A target binds a probe of its registry into a [`HealthProbe`](ops_core::HealthProbe).
 //!
 //! ```
@@ -17,15 +19,23 @@
 //! # }
 //! ```
 
-#[cfg(feature = "disk")]
+#[cfg(any(feature = "heartbeat", feature = "log", feature = "process"))]
+mod apart;
+mod config;
+#[cfg(all(test, feature = "kernel"))]
+mod fixtures;
 mod host;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(any(feature = "kernel", feature = "process", feature = "systemd"))]
+mod kernel;
+mod machine;
 #[cfg(feature = "disk")]
 mod mounts;
 mod probes;
 
-#[cfg(feature = "disk")]
-pub use host::{BoundHostProbe, HostConfig, HostProbe, HostTarget, host_registry};
+pub use config::{HeartbeatConfig, HostConfig, JobConfig, LogConfig, PatternConfig, ProcessConfig};
+pub use host::{BoundHostProbe, HostProbe, HostTarget, host_registry};
 #[cfg(feature = "http")]
 pub use http::{BoundHttpProbe, HttpConfig, HttpProbe, HttpTarget, http_registry};
+pub use machine::Machine;

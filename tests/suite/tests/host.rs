@@ -6,5 +6,9 @@ mod disk;
 mod endpoint;
 #[path = "redis/explains.rs"]
 mod explains;
+#[path = "host/machine.rs"]
+mod machine;
+#[path = "host/rows.rs"]
+mod rows;
 #[path = "host/service.rs"]
 mod service;

@@ -1,5 +1,7 @@
 //! Every Redis probe on real servers: finds its plant, keeps quiet without it, never says ok unseen.
 
+#[path = "redis/cluster.rs"]
+mod cluster;
 #[path = "redis/conformance.rs"]
 mod conformance;
 #[path = "redis/explains.rs"]
@@ -16,5 +18,7 @@ mod replica;
 mod roles;
 #[path = "redis/rows.rs"]
 mod rows;
+#[path = "redis/sentinel.rs"]
+mod sentinel;
 #[path = "redis/silent.rs"]
 mod silent;

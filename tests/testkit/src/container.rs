@@ -45,7 +45,7 @@ pub(crate) async fn start(recipe: Recipe) -> Result<Container, Missing> {
         Missing::new(format!("the container {image}: {why}"))
             .with_how("start Docker and run scripts/setup test")
     };
-    let name = format!("ops-testkit-{}-{}", recipe.image, unique());
+    let name = format!("ops-testkit-{}-{}", recipe.image.replace('/', "-"), unique());
     let cx = Context::new();
     // Kept before it is made: whenever this process dies, somebody knows the name.
     let mut keeper = Throwaway::create(&cx, &keeper_options()).await.expect("a scratch directory");

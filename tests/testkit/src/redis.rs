@@ -56,11 +56,23 @@ impl RedisServer {
     /// # Errors
     /// `Missing` with the reason.
     pub async fn in_container() -> Result<Self, Missing> {
+        Self::of_image("redis").await
+    }
+
+    /// A Valkey in a container of the image `valkey/valkey:8`.
+    ///
+    /// # Errors
+    /// `Missing` with the reason.
+    pub async fn valkey_in_container() -> Result<Self, Missing> {
+        Self::of_image("valkey/valkey").await
+    }
+
+    async fn of_image(image: &'static str) -> Result<Self, Missing> {
         let tag = "8".to_owned();
-        let recipe = Recipe { image: "redis", tag, port: 6379, env: Vec::new(), command: Vec::new() };
+        let recipe = Recipe { image, tag, port: 6379, env: Vec::new(), command: Vec::new() };
         let made = container::start(recipe).await?;
         let url = format!("redis://{}", made.address);
-        await_pong(&url).await.map_err(|why| Missing::new(format!("the container redis:8: {why}")))?;
+        await_pong(&url).await.map_err(|why| Missing::new(format!("the container {image}:8: {why}")))?;
         Ok(Self {
             url,
             address: made.address,

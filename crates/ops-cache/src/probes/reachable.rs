@@ -73,12 +73,7 @@ impl RedisProbe for Reachable {
 
     async fn probe(&self, cx: &Context, redis: &RedisTarget, limits: &Limits) -> Result<ProbeReport> {
         match pings(cx, redis, limits).await {
-            Ok(pings) => {
-                let report = judge_latency(&pings, redis.address(), limits);
-                // A user who may only PING still learns that it answers.
-                let clustered = redis.info(cx).await.is_ok_and(|reading| clustered(&reading.info));
-                Ok(if clustered { unseen_slots(report) } else { report })
-            }
+            Ok(pings) => Ok(judge_latency(&pings, redis.address(), limits)),
             Err(error) => {
                 let loading = match error::code(&error) {
                     Some("LOADING") => redis.info(cx).await.ok().map(|reading| progress(&reading.info)),
@@ -88,18 +83,6 @@ impl RedisProbe for Reachable {
             }
         }
     }
-}
-
-fn clustered(info: &Info) -> bool {
-    info.number::<u8>("cluster_enabled") == Some(1)
-}
-
-/// A node answers PING also when the cluster refuses every key.
-fn unseen_slots(report: ProbeReport) -> ProbeReport {
-    report.unseen(
-        "it is a node of a Redis Cluster; whether the cluster serves its slots is not looked at",
-        Some("redis-cli CLUSTER INFO".to_owned()),
-    )
 }
 
 /// What the answers took: one, or three where the first is slow.
@@ -266,12 +249,6 @@ mod tests {
 
     #[test]
     fn a_loading_server_tells_how_far_it_is() {
-        assert!(clustered(&Info::parse("# Cluster\r\ncluster_enabled:1\r\n")));
-        assert!(
-            !clustered(&Info::parse("# Cluster\r\ncluster_enabled:0\r\n")) && !clustered(&Info::parse(""))
-        );
-        let report = unseen_slots(ProbeReport::new("it answers"));
-        assert_eq!(report.status(), Status::Unknown);
         let info = Info::parse(
             "loading:1\nloading_total_bytes:104857600\nloading_loaded_perc:41.25\nloading_eta_seconds:12\n",
         );

@@ -28,6 +28,8 @@ pub struct ServerOptions {
     pub tls: Option<(String, Secret)>,
     /// What clients must send with `AUTH`; nothing by default.
     pub password: Option<Secret>,
+    /// Starts it as a sentinel, which watches servers and holds no data.
+    pub sentinel: bool,
     /// Lines for `redis.conf`, which win over the defaults. The same name may come several times.
     pub settings: Vec<(String, String)>,
     /// How long it may take to answer; 10 s by default.
@@ -43,6 +45,7 @@ impl Default for ServerOptions {
             tcp: false,
             tls: None,
             password: None,
+            sentinel: false,
             settings: Vec::new(),
             ready_within: Duration::from_secs(10),
         }
@@ -89,6 +92,13 @@ impl ServerOptions {
     #[must_use]
     pub fn with_password(mut self, password: impl Into<Secret>) -> Self {
         self.password = Some(password.into());
+        self
+    }
+
+    /// Starts it as a sentinel. `SENTINEL MONITOR` tells it what to watch.
+    #[must_use]
+    pub fn with_sentinel(mut self) -> Self {
+        self.sentinel = true;
         self
     }
 

@@ -240,7 +240,7 @@ fn read_only(mount: &Mount, must_be_writable: bool) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::HostConfig;
+    use crate::config::HostConfig;
     use ops_core::{HealthProbe, Status};
 
     const CALM: Usage = Usage { used: 10, available: 90, inodes: 100, inodes_free: 90, read_only: false };

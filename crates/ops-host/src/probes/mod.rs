@@ -1,11 +1,41 @@
 //! One file a probe: its `SPEC`, what it reads, and how it judges that.
 
+#[cfg(feature = "http")]
+mod answer;
+#[cfg(feature = "systemd")]
+pub(crate) mod clock;
+#[cfg(feature = "kernel")]
+pub(crate) mod cpu;
 #[cfg(feature = "disk")]
 pub(crate) mod disk;
 #[cfg(feature = "http")]
 pub(crate) mod endpoint;
 #[cfg(feature = "http")]
+pub(crate) mod graphql;
+#[cfg(feature = "heartbeat")]
+pub(crate) mod heartbeat;
+#[cfg(feature = "http")]
 mod http_error;
+#[cfg(feature = "kernel")]
+pub(crate) mod io;
+#[cfg(feature = "kernel")]
+pub(crate) mod load;
+#[cfg(feature = "log")]
+pub(crate) mod log;
+#[cfg(feature = "kernel")]
+pub(crate) mod memory;
+#[cfg(feature = "kernel")]
+pub(crate) mod network;
+#[cfg(feature = "process")]
+pub(crate) mod process;
+#[cfg(feature = "systemd")]
+pub(crate) mod service;
+#[cfg(feature = "systemd")]
+mod systemd;
+#[cfg(feature = "systemd")]
+pub(crate) mod timer;
+#[cfg(any(feature = "kernel", feature = "process", feature = "systemd"))]
+mod windowed;
 
 #[cfg(all(test, feature = "disk", feature = "http"))]
 mod tests {

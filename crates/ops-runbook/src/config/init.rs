@@ -46,9 +46,11 @@ const TAIL: &str = "
 # url = \"https://api.example.org/health\"
 # headers = { authorization = { env = \"API_AUTHORIZATION\" } }
 
-# The disks of the machine that ops runs on.
+# The machine that ops runs on: processors, memory, disks and network by themselves, the rest by name.
 # [host.local]
 # mounts = [\"/\"]
+# services = [\"postgresql\"]
+# logs = [{ file = \"/var/log/postgresql/postgresql-17-main.log\" }]
 
 # A number of your own: one SELECT whose column `value` is judged.
 # [[metric]]

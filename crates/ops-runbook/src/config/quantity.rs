@@ -10,17 +10,11 @@ use serde_json::Value;
 
 use super::schema::EXPECTED;
 
-/// Each unit in seconds; the first name of a size is the one to print.
-const TIMES: &[(&str, f64)] = &[
-    ("ms", 0.001),
-    ("s", 1.0),
-    ("min", 60.0),
-    ("h", 3600.0),
-    ("d", 86_400.0),
-    ("day", 86_400.0),
-    ("days", 86_400.0),
-];
+/// The schema of a duration.
+pub(super) use ops_core::Span as DurationText;
+use ops_core::span::UNITS as TIMES;
 
+/// Each unit in bytes; the first name of a size is the one to print.
 const SIZES: &[(&str, f64)] = &[
     ("B", 1.0),
     ("KiB", 1024.0),
@@ -119,25 +113,6 @@ pub(super) fn bound_schema(generator: &mut SchemaGenerator, unit: Unit) -> Schem
             json_schema!({ "type": "number", "minimum": 0, "maximum": 100, (EXPECTED): example(unit) })
         }
         _ => json_schema!({ "type": "number" }),
-    }
-}
-
-/// The schema of a duration.
-pub(super) enum DurationText {}
-
-impl JsonSchema for DurationText {
-    fn schema_name() -> Cow<'static, str> {
-        "Duration".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "description": "A number and its unit: ms, s, min, h or d.",
-            "pattern": pattern(TIMES),
-            "examples": ["500ms", "30s", "2min"],
-            (EXPECTED): example(Unit::Seconds),
-        })
     }
 }
 

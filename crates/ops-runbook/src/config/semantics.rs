@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ops_cache::{RedisConfig, RedisOptions};
 use ops_core::redact::ExposeSecret;
 use ops_core::{Bounds, Direction, Error, Limits, ProbeSpec, Secret, ThresholdSpec, Unit};
-use ops_host::{HttpConfig, HttpTarget};
+use ops_host::{HostConfig, HttpConfig, HttpTarget};
 use ops_pg::{PgConfig, PgTarget};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -49,6 +49,7 @@ pub(super) fn check(
     check.postgres();
     check.redis();
     check.http();
+    check.hosts();
     check.metrics();
     check.thresholds();
     check.timeouts();
@@ -178,6 +179,15 @@ impl<'c> Check<'c, '_> {
                 if let Err(error) = HttpTarget::new(name, alone, vec![(header.clone(), value)]) {
                     self.refused(&pointer, &error);
                 }
+            }
+        }
+    }
+
+    fn hosts(&mut self) {
+        for (name, entry) in self.entries("/host") {
+            let Ok(config) = HostConfig::deserialize(entry) else { continue };
+            if let Err(error) = config.check() {
+                self.refused(&child("/host", name), &error);
             }
         }
     }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeZone, Utc};
 use ops_core::{Bounds, Clock, Context, Limits, ProbeResult, ProbeSet, ProbeSetOptions, Status, Unseen};
-use ops_host::{HttpConfig, HttpTarget, http_registry};
+use ops_host::{HttpConfig, HttpProbe, HttpTarget, http_registry};
 use ops_testkit::{Authority, Behaviour, End, Proxy};
 
 use crate::explains;
@@ -30,20 +30,35 @@ struct Row {
 /// The object of each is the endpoint's address.
 fn rows() -> Vec<Row> {
     use Status::{Critical, Warning};
-    let row = |expected, code, plant| Row { probe: "http.endpoint", expected, code, plant };
     let cut = Behaviour::Cut { after: 20, end: End::Reset };
     let late = Duration::from_millis(300);
-    vec![
-        row(Critical, "http.endpoint.unreachable", Plant::Network(Behaviour::Refuse)),
-        row(Critical, "http.endpoint.unreachable", Plant::Network(cut)),
-        row(Critical, "http.endpoint.timeout", Plant::Network(Behaviour::Stall)),
-        row(Critical, "http.endpoint.server_error", Plant::Mood(Mood::Status(500))),
-        row(Critical, "http.endpoint.status", Plant::Mood(Mood::Status(404))),
-        row(Critical, "http.endpoint.body", Plant::Mood(Mood::Unhealthy)),
-        row(Warning, "http.endpoint.slow", Plant::Mood(Mood::Slow(late))),
-        row(Critical, "http.endpoint.certificate_expired", Plant::Expired),
-        row(Warning, "http.endpoint.certificate", Plant::ExpiresSoon),
-    ]
+    let both = [
+        (
+            "http.endpoint.unreachable",
+            "http.graphql.unreachable",
+            Critical,
+            Plant::Network(Behaviour::Refuse),
+        ),
+        ("http.endpoint.unreachable", "http.graphql.unreachable", Critical, Plant::Network(cut)),
+        ("http.endpoint.timeout", "http.graphql.timeout", Critical, Plant::Network(Behaviour::Stall)),
+        ("http.endpoint.server_error", "http.graphql.server_error", Critical, Plant::Mood(Mood::Status(500))),
+        ("http.endpoint.status", "http.graphql.status", Critical, Plant::Mood(Mood::Status(404))),
+        ("http.endpoint.body", "http.graphql.body", Critical, Plant::Mood(Mood::Unhealthy)),
+        ("http.endpoint.slow", "http.graphql.slow", Warning, Plant::Mood(Mood::Slow(late))),
+        ("http.endpoint.certificate_expired", "http.graphql.certificate_expired", Critical, Plant::Expired),
+        ("http.endpoint.certificate", "http.graphql.certificate", Warning, Plant::ExpiresSoon),
+    ];
+    let mut rows = vec![Row {
+        probe: "http.graphql",
+        expected: Critical,
+        code: "http.graphql.errors",
+        plant: Plant::Mood(Mood::Failing),
+    }];
+    for (endpoint, graphql, expected, plant) in both {
+        rows.push(Row { probe: "http.endpoint", expected, code: endpoint, plant });
+        rows.push(Row { probe: "http.graphql", expected, code: graphql, plant });
+    }
+    rows
 }
 
 /// Another day.
@@ -87,10 +102,29 @@ impl Stand {
             .with_json("/status", "healthy")
             .with_root_certificate(self.authority.file.path())
     }
+
+    /// As the probe asks of it.
+    fn config_of(&self, probe: &str) -> HttpConfig {
+        match probe {
+            "http.graphql" => HttpConfig::new(self.url.replace("/health", "/graphql"))
+                .with_graphql("{ status }")
+                .with_json("/data/status", "healthy")
+                .with_root_certificate(self.authority.file.path()),
+            _ => self.config(),
+        }
+    }
+}
+
+fn probe_named(name: &str) -> &'static dyn HttpProbe {
+    *http_registry().iter().find(|probe| probe.spec().name == name).expect("a registered probe")
 }
 
 async fn look(cx: &Context, config: HttpConfig) -> ProbeResult {
-    let probe = http_registry()[0];
+    look_by(cx, "http.endpoint", config).await
+}
+
+async fn look_by(cx: &Context, probe: &str, config: HttpConfig) -> ProbeResult {
+    let probe = probe_named(probe);
     let slow = Bounds { warning: Some(250.0), critical: None };
     let limits = Limits::defaults(probe.spec()).with("latency", slow).unwrap();
     let options = ProbeSetOptions::default().with_probe_deadline(Duration::from_secs(1));
@@ -114,7 +148,8 @@ fn every_registered_probe_and_code_has_a_row() {
 async fn each_probe_finds_its_plant() {
     for row in rows() {
         let stand = Stand::new().await;
-        let before = look(&Context::new(), stand.config()).await;
+        let config = stand.config_of(row.probe);
+        let before = look_by(&Context::new(), row.probe, config.clone()).await;
         assert_eq!((before.status, before.findings.len()), (Status::Ok, 0), "{before:#?}");
 
         stand.plant(row.plant).await;
@@ -124,11 +159,11 @@ async fn each_probe_finds_its_plant() {
             }
             _ => Context::new(),
         };
-        let result = look(&cx, stand.config()).await;
+        let result = look_by(&cx, row.probe, config.clone()).await;
         assert_eq!(result.status, row.expected, "{:?}: {result:#?}", row.plant);
         let found: Vec<_> = result.findings.iter().map(|f| (f.code.as_ref(), f.object.as_deref())).collect();
-        assert_eq!(found, [(row.code, Some(stand.url.as_str()))], "{:?}: {result:#?}", row.plant);
-        explains::findings_of(http_registry()[0].spec(), &result);
+        assert_eq!(found, [(row.code, Some(config.url.as_str()))], "{:?}: {result:#?}", row.plant);
+        explains::findings_of(probe_named(row.probe).spec(), &result);
     }
 }
 
@@ -163,5 +198,15 @@ async fn what_is_about_this_check_is_unknown() {
         let result = look(&Context::new(), stand.config()).await;
         assert_eq!(result.status, Status::Unknown, "{result:#?}");
         assert!(result.unseen[0].what.contains(&status.to_string()), "{result:#?}");
+    }
+}
+
+/// Each endpoint is looked at by one of the two.
+#[tokio::test]
+async fn a_query_decides_which_probe_applies() {
+    let stand = Stand::new().await;
+    for (config, probe) in [("http.graphql", "http.endpoint"), ("http.endpoint", "http.graphql")] {
+        let result = look_by(&Context::new(), probe, stand.config_of(config)).await;
+        assert_eq!(result.status, Status::NotApplicable, "{result:#?}");
     }
 }

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use axum::{Json, Router};
 use ops_testkit::Identity;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -18,13 +18,15 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// How it answers on `/health`.
+/// How it answers on `/health`, and a query of the same on `/graphql`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mood {
     /// 200, and `{"status": "healthy"}`.
     Healthy,
     /// 200, and `{"status": "unhealthy"}`.
     Unhealthy,
+    /// 200, and what GraphQL says of a resolver that failed.
+    Failing,
     /// This status.
     Status(u16),
     /// As when healthy, after this long.
@@ -56,7 +58,10 @@ impl Service {
         let address = listener.local_addr().unwrap();
         let mood = Arc::new(Mutex::new(Mood::Healthy));
         let acceptor = Arc::new(Mutex::new(tls));
-        let router = Router::new().route("/health", get(answer)).with_state(Arc::clone(&mood));
+        let router = Router::new()
+            .route("/health", get(answer))
+            .route("/graphql", post(graphql))
+            .with_state(Arc::clone(&mood));
         let secure = Arc::clone(&acceptor);
         let task = tokio::spawn(async move {
             let served = if scheme == "http" {
@@ -93,11 +98,38 @@ impl Drop for Service {
     }
 }
 
+/// Takes one query, asked as the GraphQL over HTTP specification has it, and answers it like [`answer`].
+async fn graphql(
+    State(mood): State<Arc<Mutex<Mood>>>,
+    headers: HeaderMap,
+    Json(request): Json<serde_json::Value>,
+) -> Response {
+    let accepts = headers.get("accept").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if request != serde_json::json!({"query": "{ status }"})
+        || !accepts.contains("application/graphql-response+json")
+    {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
+    let now = *mood.lock().unwrap();
+    match now {
+        Mood::Healthy => r#"{"data": {"status": "healthy"}}"#.into_response(),
+        Mood::Unhealthy => r#"{"data": {"status": "unhealthy"}}"#.into_response(),
+        Mood::Failing => {
+            r#"{"data": null, "errors": [{"message": "timeout", "path": ["status"]}]}"#.into_response()
+        }
+        Mood::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
+        Mood::Slow(by) => {
+            tokio::time::sleep(by).await;
+            r#"{"data": {"status": "healthy"}}"#.into_response()
+        }
+    }
+}
+
 async fn answer(State(mood): State<Arc<Mutex<Mood>>>) -> Response {
     let now = *mood.lock().unwrap();
     match now {
         Mood::Healthy => r#"{"status": "healthy"}"#.into_response(),
-        Mood::Unhealthy => r#"{"status": "unhealthy"}"#.into_response(),
+        Mood::Unhealthy | Mood::Failing => r#"{"status": "unhealthy"}"#.into_response(),
         Mood::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
         Mood::Slow(by) => {
             tokio::time::sleep(by).await;

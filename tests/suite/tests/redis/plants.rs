@@ -162,3 +162,32 @@ pub(crate) async fn unsaved(server: &RedisServer) -> Planted {
     run(server, "SET a 1").await;
     Planted::default()
 }
+
+pub(crate) async fn flushed(server: &RedisServer) -> Planted {
+    run(server, "FLUSHALL").await;
+    Planted::default()
+}
+
+/// A consumer of an empty queue.
+pub(crate) async fn blocked(server: &RedisServer) -> Planted {
+    let mut client = TcpStream::connect(server.address()).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut client, b"BLPOP queue 0\r\n").await.unwrap();
+    until(server, "blocked_clients", |blocked: u64| blocked == 1).await;
+    Planted::holding(client)
+}
+
+pub(crate) async fn forked(server: &RedisServer) -> Planted {
+    run(server, "BGSAVE").await;
+    until(server, "latest_fork_usec", |usec: u64| usec > 0).await;
+    Planted::default()
+}
+
+/// A script that keeps everybody waiting for some 0.1 s, and a monitor that notices. It counts: a script's own
+/// clock stands still.
+pub(crate) async fn stalled(server: &RedisServer) -> Planted {
+    run(server, "CONFIG SET latency-monitor-threshold 5").await;
+    let mut connection = connect(server).await.unwrap();
+    let count = "local n = 0; for i = 1, 10000000 do n = n + 1 end";
+    redis::cmd("EVAL").arg(count).arg(0).exec_async(&mut connection).await.unwrap();
+    Planted::default()
+}

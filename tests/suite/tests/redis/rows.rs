@@ -9,7 +9,7 @@ use ops_cache::{RedisOptions, RedisProbe, RedisTarget, registry};
 use ops_core::{Bounds, Context, Limits, ProbeResult, ProbeSet, ProbeSetOptions, Secret, Status};
 use ops_testkit::{Missing, RedisServer, local_redis_options};
 
-use crate::{full, plants, replica, silent};
+use crate::{cluster, full, plants, replica, silent};
 
 /// What must stay alive while the plant is looked at, and the address to look at where it is another one.
 #[derive(Default)]
@@ -66,10 +66,17 @@ pub(crate) struct Row {
 }
 
 /// Codes without a row, and why.
-pub(crate) const EXCUSED: [(&str, &str); 3] = [
+pub(crate) const EXCUSED: [(&str, &str); 10] = [
+    ("redis.cluster.node_failed", "needs three nodes: a test of its own"),
+    ("redis.cluster.node_silent", "likewise"),
+    ("redis.cluster.no_replica", "likewise"),
     ("redis.persistence.aof_failed", "needs a full disk; judged on a recorded INFO in the crate"),
     ("redis.replication.lag", "needs a replica that follows first: a test of its own"),
     ("redis.replication.too_few", "likewise"),
+    ("redis.sentinel.primary_down", "needs a sentinel in place of a server: tests of their own"),
+    ("redis.sentinel.no_quorum", "likewise"),
+    ("redis.sentinel.too_few_replicas", "likewise"),
+    ("redis.sentinel.watches_nothing", "likewise"),
 ];
 
 impl Row {
@@ -105,6 +112,10 @@ impl Row {
     }
 }
 
+const fn from(warning: Option<f64>, critical: Option<f64>) -> Bounds {
+    Bounds { warning, critical }
+}
+
 const fn warning(name: &'static str, at: f64) -> (&'static str, Bounds) {
     (name, Bounds { warning: Some(at), critical: None })
 }
@@ -117,7 +128,14 @@ macro_rules! plant {
 }
 
 pub(crate) fn rows() -> Vec<Row> {
-    reachable().into_iter().chain(memory()).chain(traffic()).chain(durability()).collect()
+    reachable()
+        .into_iter()
+        .chain(memory())
+        .chain(traffic())
+        .chain(waiting())
+        .chain(durability())
+        .chain(clustered())
+        .collect()
 }
 
 fn reachable() -> Vec<Row> {
@@ -202,6 +220,63 @@ fn traffic() -> Vec<Row> {
     ]
 }
 
+fn waiting() -> Vec<Row> {
+    use Object::Named;
+    use Status::Warning;
+    vec![
+        Row::new("redis.keys", Warning, "redis.keys.many", Named("db3"), plant!(plants::keys_without_ttl))
+            .with_bounds(const { &[warning("keys", 4.0)] }),
+        Row::new(
+            "redis.keys",
+            Status::Critical,
+            "redis.keys.few",
+            Named("keyspace"),
+            plant!(plants::flushed),
+        )
+        .with_before(&["SET a 1"])
+        .with_bounds(const { &[("total", from(None, Some(0.0)))] }),
+        Row::new(
+            "redis.blocked_clients",
+            Warning,
+            "redis.clients.blocked",
+            Named("blocked_clients"),
+            plant!(plants::blocked),
+        )
+        .with_bounds(const { &[warning("blocked", 1.0)] }),
+        Row::new("redis.latency", Warning, "redis.latency.fork", Named("fork"), plant!(plants::forked))
+            .with_bounds(const { &[warning("fork", 0.001)] }),
+        Row::new("redis.latency", Warning, "redis.latency.event", Named("command"), plant!(plants::stalled))
+            .with_bounds(const { &[warning("event", 5.0)] }),
+        Row::new("redis.slowlog", Warning, "redis.slowlog.slow", Named("EVAL"), plant!(plants::stalled))
+            .with_bounds(const { &[("slowest", from(Some(5.0), Some(60e3)))] }),
+        Row::new(
+            "redis.slowlog",
+            Warning,
+            "redis.slowlog.entries",
+            Named("slowlog"),
+            plant!(plants::stalled),
+        )
+        .with_bounds(
+            const { &[("entries", from(Some(1.0), None)), ("slowest", from(Some(60e3), Some(60e3)))] },
+        ),
+    ]
+}
+
+fn clustered() -> Vec<Row> {
+    use Object::Named;
+    use Status::Critical;
+    const NAME: &str = "redis.cluster";
+    const ALONE: &[(&str, &str)] = &[("cluster-enabled", "yes"), ("cluster-node-timeout", "500")];
+    const SERVES: &[&str] = &["CLUSTER ADDSLOTSRANGE 0 16383"];
+    let row = |status, code, object, plant| {
+        Row::new(NAME, status, code, object, plant).local().with_settings(ALONE).with_before(SERVES)
+    };
+    vec![
+        row(Critical, "redis.cluster.slots", Named("cluster"), plant!(cluster::without_a_slot)),
+        row(Critical, "redis.cluster.down", Named("cluster"), plant!(cluster::without_a_slot)),
+    ]
+}
+
 fn durability() -> Vec<Row> {
     use Object::Named;
     use Status::{Critical, Warning};
@@ -262,6 +337,9 @@ impl Row {
     pub(crate) async fn prepare(&self, server: &RedisServer) {
         for command in self.before {
             plants::run(server, command).await;
+        }
+        if self.settings.iter().any(|(name, _)| *name == "cluster-enabled") {
+            cluster::until(server, "cluster_state", "ok").await;
         }
     }
 

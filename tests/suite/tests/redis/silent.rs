@@ -24,10 +24,10 @@ pub(crate) async fn shut_down(server: &RedisServer) -> Planted {
 }
 
 /// A process that is stopped until this is dropped.
-struct Stopped(Pid);
+pub(crate) struct Stopped(Pid);
 
 impl Stopped {
-    fn new(pid: u32) -> Self {
+    pub(crate) fn new(pid: u32) -> Self {
         let pid = Pid::from_raw(pid.cast_signed());
         kill(pid, Signal::SIGSTOP).unwrap();
         Self(pid)

@@ -76,7 +76,8 @@ fn unknown_keys_name_the_nearest() {
         (
             "[host.db]\nmounted = []\nzzz = 1",
             "ops.toml:4:1: unknown key `mounted` in [host.db]; did you mean `mounts`?\n\
-             ops.toml:5:1: unknown key `zzz` in [host.db]; known are `mounts`",
+             ops.toml:5:1: unknown key `zzz` in [host.db]; known are `heartbeats`, `logs`, `mounts`, `processes`, \
+             `services`, `timers`",
         ),
         ("[chek]\ntimeout = \"5s\"", "ops.toml:3:2: unknown section [chek]; did you mean `check`?"),
         ("[[metrics]]\nname = \"x\"", "ops.toml:3:3: unknown section [[metrics]]; did you mean `metric`?"),

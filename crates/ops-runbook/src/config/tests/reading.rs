@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ops_core::Limits;
 use ops_core::redact::ExposeSecret;
+use ops_core::{Bounds, Limits, Span};
+use ops_host::{HeartbeatConfig, HostConfig, LogConfig, PatternConfig, ProcessConfig};
 use proptest::prelude::*;
 
 use super::{Config, EXAMPLE, GivenSurroundings, read, surroundings};
@@ -33,10 +34,68 @@ fn the_example_is_read() {
         (api.headers[0].0.as_str(), api.headers[0].1.expose_secret()),
         ("authorization", "Bearer hunter2")
     );
-    assert_eq!(config.host["db"].mounts.as_deref(), Some(&["/".into()][..]));
+    the_host_is_read(&config.host["db"]);
     // In SQL `$$` quotes a string.
     assert!(config.metrics[0].sql.ends_with("= $$new$$"));
     assert!(config.remarks.is_empty());
+}
+
+fn the_host_is_read(host: &HostConfig) {
+    let job = Some(Span::from_secs(3600));
+    let expected = HostConfig::default()
+        .with_mounts(["/".into()])
+        .with_process(ProcessConfig::new("postgres").with_command_line("17/main"))
+        .with_service("postgresql")
+        .with_timer("backup.timer")
+        .with_log(LogConfig::file("/var/log/postgresql.log").with_window(Span::from_secs(7200)))
+        .with_heartbeats(HeartbeatConfig::new("/var/lib/ops").with_job(
+            "backup",
+            Span::from_secs(86_400),
+            job,
+        ));
+    assert_eq!(host, &expected);
+}
+
+#[test]
+fn patterns_stand_in_their_own_sections() {
+    let text = "[[host.db.logs]]\njournal = \"app\"\n[[host.db.logs.patterns]]\nname = \"timeouts\"\n\
+                regex = 'timeout after (\\d+) ms'\ncritical = 10\n";
+    let config = read(text).unwrap_or_else(|errors| panic!("{errors}"));
+    let pattern = PatternConfig::new("timeouts", "timeout after (\\d+) ms")
+        .with_bounds(Bounds { warning: None, critical: Some(10.0) });
+    assert_eq!(
+        config.host["db"],
+        HostConfig::default().with_log(LogConfig::journal("app").with_pattern(pattern))
+    );
+}
+
+#[test]
+fn a_graphql_endpoint_has_a_query() {
+    let text = "[http.api]\nurl = \"https://api/graphql\"\ngraphql = \"{ health }\"";
+    let config = read(text).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.http["api"].config.graphql.as_deref(), Some("{ health }"));
+    let errors = read(&text.replace("{ health }", "mutation { x }")).unwrap_err().to_string();
+    assert!(errors.contains("must be a query"), "{errors}");
+}
+
+#[test]
+fn a_host_that_makes_no_sense_is_refused() {
+    for (text, words) in [
+        ("[host.db]\nservices = [\"--user\"]", "no name of a systemd unit"),
+        ("[host.db]\nlogs = [{ window = \"1h\" }]", "either a file or a journal"),
+        (
+            "[host.db]\nlogs = [{ file = \"/x\", patterns = [{ name = \"a\", regex = \"(\" }] }]",
+            "unclosed group",
+        ),
+        ("[host.db]\nlogs = [{ file = \"/x\", window = \"1m\" }]", "window"),
+        (
+            "[host.db]\nheartbeats = { directory = \"/x\", jobs = { \"a/b\" = { every = \"1d\" } } }",
+            "job's name",
+        ),
+    ] {
+        let errors = read(text).err().unwrap_or_else(|| panic!("{text} is read")).to_string();
+        assert!(errors.contains(words), "{text}: {errors}");
+    }
 }
 
 #[test]

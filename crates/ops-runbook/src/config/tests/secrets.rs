@@ -51,8 +51,22 @@ fn a_secret_in_any_place_stays_there() {
     for (index, line) in EXAMPLE.lines().enumerate() {
         let Some((key, _)) = line.split_once(" = ") else { continue };
         // A name, a query or a database is public by its nature: it is shown where it is sound.
-        let public =
-            ["service", "databases", "rls", "root_certificate", "json", "mounts", "name", "target", "sql"];
+        let public = [
+            "service",
+            "databases",
+            "rls",
+            "root_certificate",
+            "json",
+            "mounts",
+            "name",
+            "target",
+            "sql",
+            "processes",
+            "services",
+            "timers",
+            "logs",
+            "heartbeats",
+        ];
         for secret in secrets {
             let mut lines: Vec<_> = EXAMPLE.lines().map(str::to_owned).collect();
             lines[index] = format!("{key} = {secret}");
