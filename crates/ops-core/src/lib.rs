@@ -51,6 +51,7 @@ pub mod permit;
 pub mod plan;
 pub mod probe;
 pub mod probe_set;
+pub mod quantity;
 pub mod redact;
 pub mod remedy;
 pub mod render;

@@ -20,7 +20,7 @@ mod target;
 mod url;
 
 pub use capabilities::{Capabilities, Extension};
-pub use config::{PgConfig, RlsConfig};
+pub use config::{ArchiveConfig, PgConfig, RlsConfig, ServerRole, WalConfig};
 pub use metric::{MetricConfig, SqlMetric};
 pub use probe::{BoundProbe, PgProbe, Scope, registry};
 pub use row::Row;

@@ -58,6 +58,36 @@ fn thresholds_take_the_place_of_defaults() {
 }
 
 #[test]
+fn what_a_postgres_server_has_to_achieve_is_read() {
+    let text = "[postgres.main]
+url = \"postgres:///shop\"
+role = \"standby\"
+archive.rpo = \"15min\"
+wal.disk = \"100GiB\"";
+    let config = read(text).unwrap_or_else(|errors| panic!("{errors}"));
+    let expected = ops_pg::PgConfig::default()
+        .with_role(ops_pg::ServerRole::Standby)
+        .with_rpo(Duration::from_secs(900))
+        .with_wal_disk(100 << 30);
+    assert_eq!(config.postgres["main"].config, expected);
+    let shown = config.show(&[]);
+    for line in ["role = \"standby\"\n", "archive.rpo = \"15min\"\n", "wal.disk = \"100GiB\"\n"] {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+    for (wrong, said) in [
+        ("role = \"replica\"", "role"),
+        ("archive.rpo = 900", "a duration such as"),
+        ("archive.rpo = \"15m\"", "a duration such as"),
+        ("wal.disk = 100", "a size such as"),
+        ("wal.size = \"1GB\"", "size"),
+    ] {
+        let errors = read(&format!("[postgres.main]\nurl = \"postgres:///shop\"\n{wrong}")).unwrap_err();
+        assert_eq!(errors.mistakes.len(), 1, "{wrong}: {errors}");
+        assert!(errors.to_string().contains(said), "{wrong}: {errors}");
+    }
+}
+
+#[test]
 fn an_empty_file_is_the_default() {
     for text in ["", "\n\n", "# nothing\n", "\u{feff}"] {
         let config = read(text).unwrap_or_else(|errors| panic!("{errors}"));
