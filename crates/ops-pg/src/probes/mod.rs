@@ -1,12 +1,16 @@
 //! The probes, one file each.
 
 mod blocking;
+mod checksums;
 mod connections;
 mod index_duplicate;
 mod reachable;
 mod rls;
+mod role;
 mod sequences;
 mod slow_queries;
+mod uptime;
+mod version;
 mod windowed;
 mod wraparound;
 
@@ -15,6 +19,10 @@ use crate::probe::PgProbe;
 /// In the order of the report: what decides whether the rest means anything comes first.
 pub(crate) static ALL: &[&dyn PgProbe] = &[
     &reachable::Reachable,
+    &version::Version,
+    &uptime::Uptime,
+    &role::Role,
+    &checksums::Checksums,
     &connections::Connections,
     &blocking::Blocking,
     &wraparound::Wraparound,

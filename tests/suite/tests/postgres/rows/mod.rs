@@ -1,15 +1,19 @@
 //! One row a probe: what is planted, what it must say, about which object. The rows are in files by family.
 
 pub(crate) mod availability;
+pub(crate) mod own;
+pub(crate) mod replication;
 pub(crate) mod security;
 pub(crate) mod sessions;
 pub(crate) mod tables;
+pub(crate) mod wal;
 
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use ops_core::testing::ManualClock;
 use ops_core::{Bounds, Context, HealthReport, Limits, ProbeResult, ProbeSet, ProbeSpec, Secret, Status};
 use ops_pg::{PgConfig, PgProbe, PgTarget, registry};
 use ops_testkit::{Role, TestDb, eventually};
@@ -20,6 +24,7 @@ use sqlx::{Connection, Executor, PgConnection};
 pub(crate) struct Held {
     things: Vec<Box<dyn Any + Send>>,
     url: Option<Box<dyn Fn(Role) -> String + Send>>,
+    writable: Option<String>,
 }
 
 impl Held {
@@ -36,6 +41,20 @@ impl Held {
         self.url = Some(Box::new(url));
         self
     }
+
+    /// Fixes are applied at this URL, a superuser's, instead of the test database's.
+    pub(crate) fn fixed_at(mut self, url: String) -> Self {
+        self.writable = Some(url);
+        self
+    }
+
+    /// Does what an Unknown asks for.
+    pub(crate) async fn fix(&self, db: &TestDb, fix: &str) {
+        match &self.writable {
+            Some(url) => own::execute(url, fix).await,
+            None => db.execute(fix).await,
+        }
+    }
 }
 
 type Planting<'a> = Pin<Box<dyn Future<Output = Held> + 'a>>;
@@ -50,12 +69,17 @@ pub(crate) struct Row {
     /// Bounds that bring the plant within a test's means.
     pub(crate) bounds: &'static [(&'static str, Bounds)],
     pub(crate) plant: for<'a> fn(&'a TestDb) -> Planting<'a>,
+    /// The major versions on which it can be planted: a plant that needs a cluster of its own needs binaries.
+    pub(crate) majors: &'static [u32],
+    /// What time it is, before the plant and with it; by default what it is.
+    pub(crate) clock: Option<[&'static str; 2]>,
     /// The target's configuration, for a probe that looks at what it names.
     pub(crate) config: fn() -> PgConfig,
 }
 
 /// Each is tested in a database of its own: see `plants`.
-const FAMILIES: &[fn() -> Vec<Row>] = &[availability::rows, sessions::rows, tables::rows, security::rows];
+const FAMILIES: &[fn() -> Vec<Row>] =
+    &[availability::rows, replication::rows, wal::rows, sessions::rows, tables::rows, security::rows];
 
 /// Every row there is.
 pub(crate) fn rows() -> Vec<Row> {
@@ -70,12 +94,38 @@ impl Row {
         code: &'static str,
         plant: for<'a> fn(&'a TestDb) -> Planting<'a>,
     ) -> Self {
-        Self { probe, expected, code, object: None, bounds: &[], plant, config: PgConfig::default }
+        let majors = &ops_testkit::MAJORS;
+        let config = PgConfig::default;
+        Self { probe, expected, code, object: None, bounds: &[], plant, majors, clock: None, config }
     }
 
     /// The object that the finding must name.
     fn about(self, object: fn(&TestDb) -> String) -> Self {
         Self { object: Some(object), ..self }
+    }
+
+    /// Needs a cluster of its own, which takes binaries: the suite has version 17 in a container only.
+    fn with_cluster(self) -> Self {
+        Self { majors: &[15, 18], ..self }
+    }
+
+    /// The time before the plant, and with it.
+    fn at_times(self, clock: [&'static str; 2]) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// Looks with this configuration.
+    fn configured(self, config: fn() -> PgConfig) -> Self {
+        Self { config, ..self }
+    }
+
+    /// Whether it can be planted on this version; says so where not.
+    pub(crate) fn plantable(&self, db: &TestDb) -> bool {
+        let plantable = self.majors.contains(&db.server().major());
+        if !plantable {
+            eprintln!("NOT PLANTED on {}: {} ({})", db.server().major(), self.probe, self.code);
+        }
+        plantable
     }
 
     /// Bounds that bring the plant within a test's means.
@@ -165,8 +215,11 @@ impl Row {
         let limits =
             if planted.is_some() { self.limits(probe.spec()) } else { Limits::defaults(probe.spec()) };
         target.add_to(&mut set, probe, limits);
-        let mut report: HealthReport =
-            set.run(&Context::new().with_window_gap(Duration::from_millis(1500))).await;
+        let mut cx = Context::new().with_window_gap(Duration::from_millis(1500));
+        if let Some(times) = self.clock {
+            cx = cx.with_clock(ManualClock::at(times[usize::from(planted.is_some())].parse().unwrap()));
+        }
+        let mut report: HealthReport = set.run(&cx).await;
         report.probes.remove(0)
     }
 
