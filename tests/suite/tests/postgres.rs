@@ -8,6 +8,8 @@ mod conformance;
 mod harm;
 #[path = "postgres/judgement.rs"]
 mod judgement;
+#[path = "postgres/judgement_availability.rs"]
+mod judgement_availability;
 #[path = "postgres/metric.rs"]
 mod metric;
 #[path = "postgres/plants.rs"]

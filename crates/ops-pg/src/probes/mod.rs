@@ -2,6 +2,7 @@
 
 mod blocking;
 mod checksums;
+mod collation;
 mod connections;
 mod index_duplicate;
 mod reachable;
@@ -23,6 +24,7 @@ pub(crate) static ALL: &[&dyn PgProbe] = &[
     &uptime::Uptime,
     &role::Role,
     &checksums::Checksums,
+    &collation::Collation,
     &connections::Connections,
     &blocking::Blocking,
     &wraparound::Wraparound,

@@ -7,8 +7,12 @@ use sqlx::{Connection, Executor};
 
 use crate::rows::probe_named;
 
-async fn look(db: &TestDb, probe: &str, config: PgConfig) -> ProbeResult {
-    let target = PgTarget::connect_lazily("main", &Secret::from(db.url()), config).unwrap();
+pub(crate) async fn look(db: &TestDb, probe: &str, config: PgConfig) -> ProbeResult {
+    look_at(db.url(), probe, config).await
+}
+
+pub(crate) async fn look_at(url: String, probe: &str, config: PgConfig) -> ProbeResult {
+    let target = PgTarget::connect_lazily("main", &Secret::from(url), config).unwrap();
     let probe = probe_named(probe);
     let mut set = ProbeSet::new("test");
     target.add_to(&mut set, probe, Limits::defaults(probe.spec()));
@@ -16,14 +20,14 @@ async fn look(db: &TestDb, probe: &str, config: PgConfig) -> ProbeResult {
 }
 
 /// Code and object of each finding, sorted.
-fn found(result: &ProbeResult) -> Vec<(String, String)> {
+pub(crate) fn found(result: &ProbeResult) -> Vec<(String, String)> {
     let finding = |f: &ops_core::Finding| (f.code.to_string(), f.object.clone().unwrap_or_default());
     let mut found: Vec<_> = result.findings.iter().map(finding).collect();
     found.sort();
     found
 }
 
-fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(crate) fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(|(code, object)| ((*code).to_owned(), (*object).to_owned())).collect()
 }
 

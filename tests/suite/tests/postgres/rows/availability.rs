@@ -21,6 +21,8 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::of("pg.checksums", Status::Critical, "pg.checksums.failed", |db| Box::pin(damaged(db)))
             .with_cluster()
             .about(|_| "postgres".into()),
+        Row::of("pg.collation", Status::Warning, "pg.collation.changed", |db| Box::pin(sorted_otherwise(db)))
+            .about(|_| "public.odd".into()),
     ]
 }
 
@@ -43,6 +45,18 @@ async fn crashed(db: &TestDb) -> Held {
 async fn standby(db: &TestDb) -> Held {
     let pair = own::pair(db).await;
     Held::new().at(own::urls(&pair.standby, db)).fixed_at(pair.primary.url("postgres"))
+}
+
+/// An index whose collation was recorded with a version that no library has.
+async fn sorted_otherwise(db: &TestDb) -> Held {
+    // What a build comes without is the one or the other.
+    let kind = if db.server().major() < 17 { "icu, locale = 'en'" } else { "builtin, locale = 'C.UTF-8'" };
+    db.execute(format!(
+        "CREATE COLLATION odd (provider = {kind}); CREATE TABLE t (a text COLLATE odd);
+         CREATE INDEX t_a ON t (a); UPDATE pg_collation SET collversion = '0' WHERE collname = 'odd'"
+    ))
+    .await;
+    Held::new()
 }
 
 /// Bytes of a table's page changed on disk, and the page read.
