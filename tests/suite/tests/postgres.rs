@@ -10,6 +10,8 @@ mod harm;
 mod judgement;
 #[path = "postgres/judgement_availability.rs"]
 mod judgement_availability;
+#[path = "postgres/judgement_replication.rs"]
+mod judgement_replication;
 #[path = "postgres/metric.rs"]
 mod metric;
 #[path = "postgres/plants.rs"]

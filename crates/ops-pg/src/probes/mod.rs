@@ -6,10 +6,14 @@ mod collation;
 mod connections;
 mod index_duplicate;
 mod reachable;
+mod replication_lag;
+mod replication_slots;
 mod rls;
 mod role;
 mod sequences;
 mod slow_queries;
+mod subscriptions;
+mod sync_replication;
 mod uptime;
 mod version;
 mod windowed;
@@ -25,6 +29,10 @@ pub(crate) static ALL: &[&dyn PgProbe] = &[
     &role::Role,
     &checksums::Checksums,
     &collation::Collation,
+    &replication_lag::ReplicationLag,
+    &sync_replication::SyncReplication,
+    &replication_slots::ReplicationSlots,
+    &subscriptions::Subscriptions,
     &connections::Connections,
     &blocking::Blocking,
     &wraparound::Wraparound,
