@@ -12,6 +12,8 @@ mod judgement;
 mod judgement_availability;
 #[path = "postgres/judgement_replication.rs"]
 mod judgement_replication;
+#[path = "postgres/judgement_wal.rs"]
+mod judgement_wal;
 #[path = "postgres/metric.rs"]
 mod metric;
 #[path = "postgres/plants.rs"]

@@ -1,6 +1,8 @@
 //! The probes, one file each.
 
+mod archiving;
 mod blocking;
+mod checkpoints;
 mod checksums;
 mod collation;
 mod connections;
@@ -16,6 +18,7 @@ mod subscriptions;
 mod sync_replication;
 mod uptime;
 mod version;
+mod wal_size;
 mod windowed;
 mod wraparound;
 
@@ -33,6 +36,9 @@ pub(crate) static ALL: &[&dyn PgProbe] = &[
     &sync_replication::SyncReplication,
     &replication_slots::ReplicationSlots,
     &subscriptions::Subscriptions,
+    &archiving::Archiving,
+    &wal_size::WalSize,
+    &checkpoints::Checkpoints,
     &connections::Connections,
     &blocking::Blocking,
     &wraparound::Wraparound,
