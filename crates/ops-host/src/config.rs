@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ops_core::{Bounds, Error, ErrorKind, Result, Span};
+use ops_core::quantity::DurationText;
+use ops_core::{Bounds, Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 /// The machine that ops runs on. What it says holds for this machine only: of a server reached over SQL alone,
@@ -66,7 +67,7 @@ pub struct LogConfig {
     pub journal: Option<String>,
     /// How far back to look; 1h by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window: Option<Span>,
+    pub window: Option<DurationText>,
     /// What to count. Without it, what a PostgreSQL server says when it is damaged: PANIC, XX001, XX002. The last
     /// two are SQLSTATEs: log_line_prefix must have %e, or log_destination be csvlog or jsonlog.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -110,10 +111,10 @@ pub struct HeartbeatConfig {
 #[non_exhaustive]
 pub struct JobConfig {
     /// The time from one success to the next. Later than this is a warning.
-    pub every: Span,
+    pub every: DurationText,
     /// How much later than that is critical; nothing by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grace: Option<Span>,
+    pub grace: Option<DurationText>,
 }
 
 impl HostConfig {
@@ -226,7 +227,7 @@ impl LogConfig {
 
     /// Looks back this far.
     #[must_use]
-    pub fn with_window(mut self, window: Span) -> Self {
+    pub fn with_window(mut self, window: DurationText) -> Self {
         self.window = Some(window);
         self
     }
@@ -261,7 +262,12 @@ impl HeartbeatConfig {
 
     /// Adds a job that should succeed `every` so often.
     #[must_use]
-    pub fn with_job(mut self, name: impl Into<String>, every: Span, grace: Option<Span>) -> Self {
+    pub fn with_job(
+        mut self,
+        name: impl Into<String>,
+        every: DurationText,
+        grace: Option<DurationText>,
+    ) -> Self {
         self.jobs.insert(name.into(), JobConfig { every, grace });
         self
     }
@@ -270,6 +276,7 @@ impl HeartbeatConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn what_makes_no_sense_is_refused() {
@@ -282,7 +289,7 @@ mod tests {
             (
                 host().with_heartbeats(HeartbeatConfig::new("/x").with_job(
                     "../etc",
-                    Span::from_secs(1),
+                    DurationText(Duration::from_secs(1)),
                     None,
                 )),
                 "cannot be a job's name",

@@ -67,6 +67,35 @@ impl Cluster {
     pub async fn start(cx: &Context, options: &ClusterOptions) -> Result<Self> {
         let cx = cx.with_deadline(options.ready_within);
         let binaries = Binaries::find(&cx, options).await?;
+        let mut cluster = Self::prepare(&cx, options, binaries).await?;
+        cluster.initialise(&cx, options).await?;
+        cluster.configure(options)?;
+        cluster.first_start(&cx).await?;
+        Ok(cluster)
+    }
+
+    /// Makes and starts a streaming standby of `primary`, from a base backup, by the primary's binaries, and waits
+    /// until it accepts connections. It has its primary's settings, less what `options` set; the primary knows it
+    /// by its `cluster_name`. It follows for as long as both live, and `SELECT pg_promote()` makes it a primary of
+    /// its own.
+    ///
+    /// Cancelled, or out of time, it leaves nothing behind.
+    ///
+    /// # Errors
+    /// Those of [`start`](Cluster::start), with `pg_basebackup` in the place of `initdb`.
+    pub async fn start_standby(cx: &Context, primary: &Cluster, options: &ClusterOptions) -> Result<Self> {
+        let cx = cx.with_deadline(options.ready_within);
+        let mut cluster = Self::prepare(&cx, options, primary.binaries.clone()).await?;
+        // A copy's password is its original's.
+        cluster.password = primary.password.clone();
+        cluster.copy(&cx, primary).await?;
+        cluster.configure(options)?;
+        cluster.first_start(&cx).await?;
+        Ok(cluster)
+    }
+
+    /// A scratch directory, without data.
+    async fn prepare(cx: &Context, options: &ClusterOptions, binaries: Binaries) -> Result<Self> {
         let place = ThrowawayOptions::default()
             .with_parent(&options.parent)
             .with_prefix("ops-pg-")
@@ -74,23 +103,29 @@ impl Cluster {
             .with_stop(StopSignal::Quit)
             // initdb would else compare the system's time zone with each one it knows.
             .with_env("TZ", "UTC");
-        let scratch = Throwaway::create(&cx, &place).await?;
+        let scratch = Throwaway::create(cx, &place).await?;
         let password = options.password.clone().unwrap_or_else(|| Secret::from(unique() + &unique()));
-        let mut cluster = Self {
+        Ok(Self {
             scratch,
             binaries,
             port: SOCKET_PORT,
             tcp: options.tcp,
             password,
             ready_within: options.ready_within,
-        };
-        cluster.initialise(&cx).await?;
-        cluster.configure(options)?;
-        cluster.first_start(&cx).await?;
-        Ok(cluster)
+        })
     }
 
-    async fn initialise(&mut self, cx: &Context) -> Result<()> {
+    /// The data of a running primary, with what makes this a standby of it.
+    async fn copy(&mut self, cx: &Context, primary: &Cluster) -> Result<()> {
+        let mut arguments = vec!["--pgdata".into(), self.data_dir().into_os_string()];
+        arguments.extend(["--host".into(), primary.dir().as_os_str().to_owned()]);
+        arguments.extend(["--port".into(), primary.port.to_string().into()]);
+        let fixed = ["--username", SUPERUSER, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"];
+        arguments.extend(fixed.map(std::ffi::OsString::from));
+        self.scratch.run(cx, self.binaries.program("pg_basebackup"), arguments).await
+    }
+
+    async fn initialise(&mut self, cx: &Context, options: &ClusterOptions) -> Result<()> {
         let password = self.scratch.write("password", format!("{}\n", self.password.expose_secret()))?;
         let mut arguments = vec!["--pgdata".into(), self.data_dir().into_os_string(), "--pwfile".into()];
         arguments.push(password.clone().into_os_string());
@@ -98,6 +133,12 @@ impl Cluster {
         let fixed = ["--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--no-locale"];
         arguments.extend(fixed.iter().chain(&["--no-sync", "--username"]).map(|word| (*word).into()));
         arguments.push(SUPERUSER.into());
+        match options.data_checksums {
+            Some(true) => arguments.push("--data-checksums".into()),
+            // Before 18 they are off, and there is no word for it.
+            Some(false) if self.binaries.major >= 18 => arguments.push("--no-data-checksums".into()),
+            Some(false) | None => {}
+        }
         self.scratch.run(cx, self.binaries.program("initdb"), arguments).await?;
         std::fs::remove_file(&password).map_err(|error| self.cannot("remove a file").caused_by(error))
     }

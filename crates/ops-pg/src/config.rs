@@ -3,7 +3,9 @@
 mod isolation;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
+use ops_core::quantity::{DurationText, SizeText};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,13 @@ pub struct PgConfig {
     pub required: RequiredConfig,
     /// The superusers that may log in; any other is a warning. By default all are shown, without alarm.
     pub superusers: Vec<String>,
+    /// What this server is meant to be; by default either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<ServerRole>,
+    /// What archiving has to achieve.
+    pub archive: ArchiveConfig,
+    /// Where the write-ahead log lies.
+    pub wal: WalConfig,
 }
 
 /// Which databases of a server to look into.
@@ -87,6 +96,47 @@ impl Databases {
     }
 }
 
+/// What a server is in its cluster of servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerRole {
+    /// It takes writes.
+    Primary,
+    /// It follows a primary.
+    Standby,
+}
+
+impl ServerRole {
+    /// The word of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ServerRole::Primary => "primary",
+            ServerRole::Standby => "standby",
+        }
+    }
+}
+
+/// What archiving has to achieve.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct ArchiveConfig {
+    /// The recovery point objective: how much of the latest work may be lost, as time. With one, archiving that is
+    /// off is critical.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpo: Option<DurationText>,
+}
+
+/// Where the write-ahead log lies. SQL does not show how large a disk is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct WalConfig {
+    /// The size of the file system that holds `pg_wal`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<SizeText>,
+}
+
 /// Where row security must be on. By default: on every table of a schema in which some table has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -126,6 +176,27 @@ impl PgConfig {
     #[must_use]
     pub fn with_memory_gib(mut self, memory_gib: f64) -> Self {
         self.memory_gib = Some(memory_gib);
+        self
+    }
+
+    /// Says what the server is meant to be.
+    #[must_use]
+    pub fn with_role(mut self, role: ServerRole) -> Self {
+        self.role = Some(role);
+        self
+    }
+
+    /// Gives the recovery point objective of archiving.
+    #[must_use]
+    pub fn with_rpo(mut self, rpo: Duration) -> Self {
+        self.archive.rpo = Some(DurationText(rpo));
+        self
+    }
+
+    /// Gives the size, in bytes, of the file system that holds `pg_wal`.
+    #[must_use]
+    pub fn with_wal_disk(mut self, bytes: u64) -> Self {
+        self.wal.disk = Some(SizeText(bytes));
         self
     }
 

@@ -25,7 +25,10 @@ mod target;
 mod url;
 
 pub use capabilities::{Capabilities, Extension};
-pub use config::{Databases, Every, IsolationConfig, PgConfig, RlsConfig, TenantConfig};
+pub use config::{
+    ArchiveConfig, Databases, Every, IsolationConfig, PgConfig, RlsConfig, ServerRole, TenantConfig,
+    WalConfig,
+};
 pub use grants::grants;
 pub use metric::{MetricConfig, SqlMetric};
 #[cfg(feature = "telemetry")]

@@ -14,6 +14,8 @@ mod isolation;
 mod judgement;
 #[path = "postgres/judgement_activity.rs"]
 mod judgement_activity;
+#[path = "postgres/judgement_availability.rs"]
+mod judgement_availability;
 #[path = "postgres/judgement_bloat.rs"]
 mod judgement_bloat;
 #[path = "postgres/judgement_indexes.rs"]
@@ -22,6 +24,8 @@ mod judgement_indexes;
 mod judgement_notify;
 #[path = "postgres/judgement_objects.rs"]
 mod judgement_objects;
+#[path = "postgres/judgement_replication.rs"]
+mod judgement_replication;
 #[path = "postgres/judgement_security.rs"]
 mod judgement_security;
 #[path = "postgres/judgement_sessions.rs"]
@@ -30,6 +34,8 @@ mod judgement_sessions;
 mod judgement_settings;
 #[path = "postgres/judgement_tables.rs"]
 mod judgement_tables;
+#[path = "postgres/judgement_wal.rs"]
+mod judgement_wal;
 #[path = "postgres/metric.rs"]
 mod metric;
 #[path = "postgres/periods.rs"]

@@ -26,7 +26,7 @@ pub const ROLES: [Role; 3] = [Role::Superuser, Role::Monitor, Role::Nobody];
 
 /// A fresh, empty database, and two roles that only this test knows. Dropped with them at the end of the test,
 /// also when it panics; whatever is still connected is thrown out, prepared transactions are rolled back, and
-/// replication slots dropped.
+/// subscriptions and replication slots dropped, physical ones by the database's name too.
 ///
 /// Roles, slots and settings are the cluster's: name yours after [`name`](TestDb::name).
 #[derive(Debug)]
@@ -163,10 +163,26 @@ impl TestDb {
             own.execute(sqlx::raw_sql(AssertSqlSafe(rollback))).await?;
         }
         let slots = "SELECT pg_terminate_backend(active_pid, 2000) FROM pg_replication_slots
-                     WHERE database = current_database() AND active;
+                     WHERE (database = current_database() OR slot_name = current_database()) AND active;
                      SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
-                     WHERE database = current_database()";
+                     WHERE database = current_database() OR slot_name = current_database()";
         own.execute(sqlx::raw_sql(slots)).await?;
+        let subscriptions: Vec<String> = sqlx::query_scalar(
+            "SELECT quote_ident(subname) FROM pg_subscription
+              WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        )
+        .fetch_all(&mut own)
+        .await?;
+        for name in subscriptions {
+            // Without a slot's name nobody is asked to drop one.
+            for change in [
+                "ALTER SUBSCRIPTION {} DISABLE",
+                "ALTER SUBSCRIPTION {} SET (slot_name = NONE)",
+                "DROP SUBSCRIPTION {}",
+            ] {
+                own.execute(sqlx::raw_sql(AssertSqlSafe(change.replace("{}", &name)))).await?;
+            }
+        }
         own.close().await
     }
 

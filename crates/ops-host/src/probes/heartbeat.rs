@@ -122,9 +122,10 @@ fn judge(report: ProbeReport, name: &str, job: &JobConfig, beat: &Beat, now: Dat
     if age < -AHEAD_SECONDS {
         return report.unseen(format!("when {name} last succeeded: {at} has not come yet"), None);
     }
-    let critical = job.grace.map_or(every.seconds(), |grace| every.seconds() + grace.seconds());
+    let critical =
+        job.grace.map_or(every.0.as_secs_f64(), |grace| every.0.as_secs_f64() + grace.0.as_secs_f64());
     let since = Measurement::new("since_success", age.max(0.0), Unit::Seconds)
-        .judged_by(Threshold::above(every.seconds(), critical))
+        .judged_by(Threshold::above(every.0.as_secs_f64(), critical))
         .label("job", name);
     let finding = ops_core::Severity::of(since.status()).map(|severity| {
         let message = format!("{name} last succeeded {} ago, and should every {every}", since.format());
@@ -139,12 +140,18 @@ fn judge(report: ProbeReport, name: &str, job: &JobConfig, beat: &Beat, now: Dat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ops_core::{Span, Status};
+    use std::time::Duration;
+
+    use ops_core::Status;
+    use ops_core::quantity::DurationText;
 
     #[test]
     fn a_beat_is_judged_by_its_age() {
         let now = DateTime::parse_from_rfc3339("2026-01-05T08:00:00Z").unwrap().to_utc();
-        let job = JobConfig { every: Span::from_secs(86_400), grace: Some(Span::from_secs(3600)) };
+        let job = JobConfig {
+            every: DurationText(Duration::from_secs(86_400)),
+            grace: Some(DurationText(Duration::from_secs(3600))),
+        };
         for (text, status) in [
             ("2026-01-05T02:00:00+00:00", Status::Ok),
             ("2026-01-05T10:00:00+03:00", Status::Ok),

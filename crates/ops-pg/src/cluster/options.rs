@@ -31,6 +31,8 @@ pub struct ClusterOptions {
     pub password: Option<Secret>,
     /// Certificate chain and key, in PEM, with which TCP connections can be encrypted.
     pub tls: Option<(String, Secret)>,
+    /// Data checksums on or off; by default as the version's `initdb` has it: on from 18.
+    pub data_checksums: Option<bool>,
     /// Settings for `postgresql.conf`, which win over the defaults.
     pub settings: BTreeMap<String, String>,
     /// How long it may take from `initdb` to the first connection; 30 s by default.
@@ -47,6 +49,7 @@ impl Default for ClusterOptions {
             tcp: false,
             password: None,
             tls: None,
+            data_checksums: None,
             settings: BTreeMap::new(),
             ready_within: Duration::from_secs(30),
         }
@@ -101,6 +104,20 @@ impl ClusterOptions {
     pub fn with_tls(mut self, certificate_pem: impl Into<String>, key_pem: impl Into<Secret>) -> Self {
         self.tls = Some((certificate_pem.into(), key_pem.into()));
         self.with_tcp()
+    }
+
+    /// Makes the cluster with data checksums. A standby is as its primary.
+    #[must_use]
+    pub fn with_data_checksums(mut self) -> Self {
+        self.data_checksums = Some(true);
+        self
+    }
+
+    /// Makes the cluster without data checksums. A standby is as its primary.
+    #[must_use]
+    pub fn without_data_checksums(mut self) -> Self {
+        self.data_checksums = Some(false);
+        self
     }
 
     /// Sets a parameter, as `postgresql.conf` would.

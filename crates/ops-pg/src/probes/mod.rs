@@ -1,8 +1,12 @@
 //! The probes, one file each.
 
+mod archiving;
 mod bloat;
 mod blocking;
 mod cache_hit;
+mod checkpoints;
+mod checksums;
+mod collation;
 mod connections;
 mod dead_tuples;
 mod deadlocks;
@@ -27,8 +31,11 @@ mod prepared_transactions;
 mod primary_keys;
 mod public_grants;
 mod reachable;
+mod replication_lag;
+mod replication_slots;
 mod rls;
 mod rls_isolation;
+mod role;
 mod roles;
 mod search_path;
 mod seq_scans;
@@ -40,10 +47,15 @@ mod slow_queries;
 mod ssl;
 mod stale_statistics;
 mod statements;
+mod subscriptions;
+mod sync_replication;
 mod table_bloat;
 mod temp_files;
+mod uptime;
 mod vacuum_backlog;
+mod version;
 mod wait_events;
+mod wal_size;
 mod windowed;
 mod words;
 mod wraparound;
@@ -54,6 +66,11 @@ use crate::probe::PgProbe;
 /// In the order of the report: what decides whether the rest means anything comes first.
 pub(crate) static ALL: &[&dyn PgProbe] = &[
     &reachable::Reachable,
+    &version::Version,
+    &uptime::Uptime,
+    &role::Role,
+    &checksums::Checksums,
+    &collation::Collation,
     &connections::Connections,
     &idle_in_transaction::IdleInTransaction,
     &long_transactions::LongTransactions,
@@ -65,6 +82,13 @@ pub(crate) static ALL: &[&dyn PgProbe] = &[
     &deadlocks::Deadlocks,
     &wraparound::Wraparound,
     &xmin_horizon::XminHorizon,
+    &replication_lag::ReplicationLag,
+    &sync_replication::SyncReplication,
+    &replication_slots::ReplicationSlots,
+    &subscriptions::Subscriptions,
+    &archiving::Archiving,
+    &wal_size::WalSize,
+    &checkpoints::Checkpoints,
     &cache_hit::CacheHit,
     &index_hit::IndexHit,
     &temp_files::TempFiles,

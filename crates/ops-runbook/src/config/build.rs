@@ -15,7 +15,7 @@ use super::interpolate::Interpolated;
 use super::report::Report;
 use super::semantics::Resolved;
 use super::show::Sources;
-use super::{Check, Config, ConfigErrors, HttpTarget, PostgresTarget, RedisTarget, quantity};
+use super::{Check, Config, ConfigErrors, HttpTarget, PostgresTarget, RedisTarget};
 
 /// Builds the configuration, unless mistakes were reported.
 pub(super) fn build(
@@ -72,7 +72,7 @@ fn assemble(file: File, resolved: &mut Resolved) -> Config {
         })
         .collect();
     let duration = |text: Option<String>, default: Duration| {
-        text.and_then(|text| quantity::parse_duration(&text)).unwrap_or(default)
+        text.and_then(|text| ops_core::quantity::parse_duration(&text)).unwrap_or(default)
     };
     let defaults = Check::default();
     Config {

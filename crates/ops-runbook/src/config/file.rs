@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use ops_cache::RedisConfig;
+use ops_core::quantity::DurationText;
 use ops_host::{HostConfig, HttpConfig};
 use ops_pg::{MetricConfig, PgConfig};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -11,7 +12,6 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::quantity::DurationText;
 use super::schema;
 use super::secret::SecretRef;
 

@@ -53,7 +53,7 @@ mod tests;
 
 pub use init::init;
 pub use mistake::{ConfigErrors, Mistake};
-pub use quantity::parse_duration;
+pub use ops_core::quantity::parse_duration;
 pub use schema::schema;
 pub use show::Override;
 pub use surroundings::{GivenSurroundings, Surroundings};

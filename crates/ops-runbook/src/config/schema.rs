@@ -14,8 +14,7 @@ use crate::catalogue;
 use super::file::File;
 use super::quantity;
 
-/// The annotation that says what a value should look like, where its schema says so in too many words.
-pub(super) const EXPECTED: &str = "x-ops-expected";
+pub(super) use ops_core::quantity::EXPECTED;
 
 const ID: &str = "urn:ops:config:1";
 

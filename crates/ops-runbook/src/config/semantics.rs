@@ -302,7 +302,7 @@ impl<'c> Check<'c, '_> {
     fn timeouts(&mut self) {
         let read = |key: &str| {
             let text = self.root.pointer(&format!("/check/{key}"))?.as_str()?;
-            Some((format!("/check/{key}"), quantity::parse_duration(text)?))
+            Some((format!("/check/{key}"), ops_core::quantity::parse_duration(text)?))
         };
         let given = [read("timeout"), read("probe_timeout")];
         for (pointer, duration) in given.iter().flatten() {

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::Utc;
-use ops_core::{Bounds, Span, Status};
+use ops_core::quantity::DurationText;
+use ops_core::{Bounds, Status};
 use ops_host::{HeartbeatConfig, HostConfig, LogConfig, Machine, ProcessConfig, host_registry};
 
 use crate::explains;
@@ -171,7 +172,7 @@ fn calm(fake: &Fake) -> HostConfig {
     fake.write("journal/app.service.last", "started\n");
     fake.write("journal/app.service", "started\n");
     fake.write("beats/backup", &Utc::now().to_rfc3339());
-    let (hour, minute) = (Span::from_secs(3600), Span::from_secs(60));
+    let (hour, minute) = (DurationText(Duration::from_secs(3600)), DurationText(Duration::from_secs(60)));
     HostConfig::default()
         .with_process(ProcessConfig::new("app").with_command_line("--port 80"))
         .with_service("app")
@@ -232,7 +233,7 @@ async fn what_shows_nothing_is_unknown() {
         .with_log(LogConfig::journal("app"))
         .with_heartbeats(HeartbeatConfig::new(empty.path().join("beats")).with_job(
             "backup",
-            Span::from_secs(1),
+            DurationText(Duration::from_secs(1)),
             None,
         ));
     for probe in host_registry().iter().map(|probe| probe.spec().name).filter(|name| *name != "host.disk") {

@@ -8,7 +8,11 @@ use sqlx::{Connection, Executor};
 use crate::rows::probe_named;
 
 pub(crate) async fn look(db: &TestDb, probe: &str, config: PgConfig) -> ProbeResult {
-    let target = PgTarget::connect_lazily("main", &Secret::from(db.url()), config).unwrap();
+    look_at(db.url(), probe, config).await
+}
+
+pub(crate) async fn look_at(url: String, probe: &str, config: PgConfig) -> ProbeResult {
+    let target = PgTarget::connect_lazily("main", &Secret::from(url), config).unwrap();
     let probe = probe_named(probe);
     let mut set = ProbeSet::new("test");
     target.add_to(&mut set, probe, Limits::defaults(probe.spec()));

@@ -100,4 +100,4 @@ macro_rules! families {
     )+};
 }
 
-families!(availability, sessions, activity, tables, indexes, objects, settings, security);
+families!(availability, replication, wal, sessions, activity, tables, indexes, objects, settings, security);

@@ -9,9 +9,12 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+use ops_core::quantity::DurationText;
 use ops_core::{
     Context, Error, ErrorKind, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
-    Result, Severity, Span, Threshold, Unit,
+    Result, Severity, Threshold, Unit,
 };
 use serde_json::json;
 
@@ -25,7 +28,7 @@ pub(crate) use self::tally::compile;
 
 /// Read of one log in one run: some 60,000 lines.
 const BUDGET: u64 = 8 * 1024 * 1024;
-const WINDOW: Span = Span::from_secs(3600);
+const WINDOW: DurationText = DurationText(Duration::from_secs(3600));
 
 pub(crate) static SPEC: ProbeSpec = ProbeSpec {
     name: "host.log",
@@ -113,7 +116,7 @@ impl HostProbe for Log {
 
 async fn read(cx: &Context, host: &HostTarget, log: &LogConfig, patterns: Patterns) -> Result<Said> {
     let now = cx.now();
-    let since = now - log.window.unwrap_or(WINDOW).duration();
+    let since = now - log.window.unwrap_or(WINDOW).0;
     match (&log.file, &log.journal) {
         (Some(path), _) => {
             let path = path.clone();
@@ -225,7 +228,7 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let now = DateTime::parse_from_rfc3339("2026-01-05T08:00:00Z").unwrap().to_utc();
         let patterns = Patterns::compile(patterns).unwrap();
-        let said = search(&path, &patterns, now - WINDOW.duration(), now).unwrap();
+        let said = search(&path, &patterns, now - WINDOW.0, now).unwrap();
         let report = judge(ProbeReport::new(""), &LogConfig::file(&path), &patterns, &said);
         let messages = report.found().iter().map(|finding| finding.message.clone()).collect();
         (report, messages)

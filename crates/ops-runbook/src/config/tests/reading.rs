@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ops_core::quantity::DurationText;
 use ops_core::redact::ExposeSecret;
-use ops_core::{Bounds, Limits, Span};
+use ops_core::{Bounds, Limits};
 use ops_host::{HeartbeatConfig, HostConfig, LogConfig, PatternConfig, ProcessConfig};
 use proptest::prelude::*;
 
@@ -41,16 +42,18 @@ fn the_example_is_read() {
 }
 
 fn the_host_is_read(host: &HostConfig) {
-    let job = Some(Span::from_secs(3600));
+    let job = Some(DurationText(Duration::from_secs(3600)));
     let expected = HostConfig::default()
         .with_mounts(["/".into()])
         .with_process(ProcessConfig::new("postgres").with_command_line("17/main"))
         .with_service("postgresql")
         .with_timer("backup.timer")
-        .with_log(LogConfig::file("/var/log/postgresql.log").with_window(Span::from_secs(7200)))
+        .with_log(
+            LogConfig::file("/var/log/postgresql.log").with_window(DurationText(Duration::from_secs(7200))),
+        )
         .with_heartbeats(HeartbeatConfig::new("/var/lib/ops").with_job(
             "backup",
-            Span::from_secs(86_400),
+            DurationText(Duration::from_secs(86_400)),
             job,
         ));
     assert_eq!(host, &expected);
@@ -128,6 +131,36 @@ fn thresholds_take_the_place_of_defaults() {
     assert_eq!(given, (Some(60.0), default.1));
     let (given, default) = limits("pg.sequences", "used");
     assert_eq!(given, default);
+}
+
+#[test]
+fn what_a_postgres_server_has_to_achieve_is_read() {
+    let text = "[postgres.main]
+url = \"postgres:///shop\"
+role = \"standby\"
+archive.rpo = \"15min\"
+wal.disk = \"100GiB\"";
+    let config = read(text).unwrap_or_else(|errors| panic!("{errors}"));
+    let expected = ops_pg::PgConfig::default()
+        .with_role(ops_pg::ServerRole::Standby)
+        .with_rpo(Duration::from_secs(900))
+        .with_wal_disk(100 << 30);
+    assert_eq!(config.postgres["main"].config, expected);
+    let shown = config.show(&[]);
+    for line in ["role = \"standby\"\n", "archive.rpo = \"15min\"\n", "wal.disk = \"100GiB\"\n"] {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+    for (wrong, said) in [
+        ("role = \"replica\"", "role"),
+        ("archive.rpo = 900", "a duration such as"),
+        ("archive.rpo = \"15m\"", "a duration such as"),
+        ("wal.disk = 100", "a size such as"),
+        ("wal.size = \"1GB\"", "size"),
+    ] {
+        let errors = read(&format!("[postgres.main]\nurl = \"postgres:///shop\"\n{wrong}")).unwrap_err();
+        assert_eq!(errors.mistakes.len(), 1, "{wrong}: {errors}");
+        assert!(errors.to_string().contains(said), "{wrong}: {errors}");
+    }
 }
 
 #[test]

@@ -4,16 +4,20 @@ pub(crate) mod activity;
 pub(crate) mod availability;
 pub(crate) mod indexes;
 pub(crate) mod objects;
+pub(crate) mod own;
+pub(crate) mod replication;
 pub(crate) mod security;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod tables;
+pub(crate) mod wal;
 
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use ops_core::testing::ManualClock;
 use ops_core::{Bounds, Context, HealthReport, Limits, ProbeResult, ProbeSet, ProbeSpec, Secret, Status};
 use ops_pg::{PgConfig, PgProbe, PgTarget, registry};
 use ops_testkit::{Missing, ROLES, Role, TestDb, eventually, or_skip};
@@ -25,6 +29,7 @@ pub(crate) struct Held {
     things: Vec<Box<dyn Any + Send>>,
     url: Option<Box<dyn Fn(Role) -> String + Send>>,
     console: Option<String>,
+    writable: Option<String>,
 }
 
 impl Held {
@@ -47,6 +52,12 @@ impl Held {
         self.console = Some(url);
         self
     }
+
+    /// Fixes are applied at this URL, a superuser's, instead of the test database's.
+    pub(crate) fn fixed_at(mut self, url: String) -> Self {
+        self.writable = Some(url);
+        self
+    }
 }
 
 type Planting<'a> = Pin<Box<dyn Future<Output = Held> + 'a>>;
@@ -61,6 +72,10 @@ pub(crate) struct Row {
     /// Bounds that bring the plant within a test's means.
     pub(crate) bounds: &'static [(&'static str, Bounds)],
     pub(crate) plant: for<'a> fn(&'a TestDb) -> Planting<'a>,
+    /// The major versions on which it can be planted: a plant that needs a cluster of its own needs binaries.
+    pub(crate) majors: &'static [u32],
+    /// What time it is, before the plant and with it; by default what it is.
+    pub(crate) clock: Option<[&'static str; 2]>,
     /// The target's configuration, for a probe that looks at what it names.
     pub(crate) config: fn() -> PgConfig,
     /// The first major version that has what is asked; before it, the probe is not applicable.
@@ -72,6 +87,8 @@ pub(crate) struct Row {
 /// Each is tested in a database of its own: see `plants`.
 const FAMILIES: &[fn() -> Vec<Row>] = &[
     availability::rows,
+    replication::rows,
+    wal::rows,
     sessions::rows,
     activity::rows,
     tables::rows,
@@ -101,6 +118,8 @@ impl Row {
             object: None,
             bounds: &[],
             plant,
+            majors: &ops_testkit::MAJORS,
+            clock: None,
             config: PgConfig::default,
             since: 0,
             needs: || Ok(()),
@@ -120,6 +139,21 @@ impl Row {
     /// What the plant takes besides the server.
     fn needing(self, needs: fn() -> Result<(), Missing>) -> Self {
         Self { needs, ..self }
+    }
+
+    /// Needs a cluster of its own, which takes binaries: the suite has version 17 in a container only.
+    fn with_cluster(self) -> Self {
+        Self { majors: &[15, 18], ..self }
+    }
+
+    /// The time before the plant, and with it.
+    fn at_times(self, clock: [&'static str; 2]) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// Looks with this configuration.
+    fn configured(self, config: fn() -> PgConfig) -> Self {
+        Self { config, ..self }
     }
 
     /// Bounds that bring the plant within a test's means.
@@ -212,8 +246,11 @@ impl Row {
         let limits =
             if planted.is_some() { self.limits(probe.spec()) } else { Limits::defaults(probe.spec()) };
         target.add_to(&mut set, probe, limits);
-        let mut report: HealthReport =
-            set.run(&Context::new().with_window_gap(Duration::from_millis(1500))).await;
+        let mut cx = Context::new().with_window_gap(Duration::from_millis(1500));
+        if let Some(times) = self.clock {
+            cx = cx.with_clock(ManualClock::at(times[usize::from(planted.is_some())].parse().unwrap()));
+        }
+        let mut report: HealthReport = set.run(&cx).await;
         report.probes.remove(0)
     }
 
@@ -221,6 +258,10 @@ impl Row {
     /// everybody.
     pub(crate) async fn is_left_out(&self, db: &TestDb) -> bool {
         if or_skip((self.needs)()).is_none() {
+            return true;
+        }
+        if !self.majors.contains(&db.server().major()) {
+            eprintln!("NOT PLANTED on {}: {} ({})", db.server().major(), self.probe, self.code);
             return true;
         }
         let too_new = db.server().major() < self.since;
@@ -235,6 +276,9 @@ impl Row {
 
     /// Runs a statement as superuser where the probe looks.
     pub(crate) async fn execute(&self, db: &TestDb, held: &Held, sql: &str) {
+        if let Some(url) = &held.writable {
+            return own::execute(url, sql).await;
+        }
         let Some(url) = &held.url else { return db.execute(sql).await };
         let mut connection = PgConnection::connect(&url(Role::Superuser)).await.unwrap();
         connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))).await.unwrap();

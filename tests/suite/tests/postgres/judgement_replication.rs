@@ -1,0 +1,128 @@
+//! Standbys, slots and subscriptions.
+
+use std::time::Duration;
+
+use ops_core::{ProbeResult, Status};
+use ops_pg::PgConfig;
+use ops_pg::cluster::Cluster;
+use ops_testkit::{Role, TestDb, eventually, on_each_postgres};
+
+use crate::judgement::{look, look_at};
+use crate::rows::own;
+
+async fn seen(cluster: &Cluster, probe: &str) -> (Status, Vec<String>) {
+    codes(look_at(cluster.url("postgres"), probe, PgConfig::default()).await)
+}
+
+fn codes(result: ProbeResult) -> (Status, Vec<String>) {
+    let codes = result.findings.iter().map(|finding| finding.code.to_string()).collect();
+    (result.status, codes)
+}
+
+fn only(status: Status, code: &str) -> (Status, Vec<String>) {
+    (status, vec![code.to_owned()])
+}
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Looks until that is what is seen: a standby takes its time.
+async fn becomes(cluster: &Cluster, probe: &str, expected: (Status, Vec<String>)) {
+    eventually(&format!("{probe} {expected:?}"), LIMIT, async || {
+        (seen(cluster, probe).await == expected).then_some(())
+    })
+    .await;
+}
+
+on_each_postgres!(a_standby_is_judged_from_both_sides, async |db: TestDb| {
+    let Some(_) = own::options_here(&db).await else { return };
+    let own::Pair { primary, standby } = own::new_pair(&db).await;
+    let fine = (Status::Ok, vec![]);
+    becomes(&standby, "pg.replication_lag", fine.clone()).await;
+    becomes(&primary, "pg.replication_lag", fine.clone()).await;
+    // Idle, with the last commit long ago as far as the standby can tell.
+    let replayed = "SELECT pg_last_xact_replay_timestamp() IS NULL
+                       OR pg_last_xact_replay_timestamp() < clock_timestamp() - interval '1 s'";
+    own::until(&standby.url("postgres"), replayed).await;
+    assert_eq!(seen(&standby, "pg.replication_lag").await, fine);
+    // A role with pg_monitor sees as much as a superuser.
+    let url = own::urls(&standby, &db)(Role::Monitor);
+    assert_eq!(codes(look_at(url, "pg.replication_lag", PgConfig::default()).await), fine);
+
+    own::execute(&standby.url("postgres"), "SELECT pg_wal_replay_pause()").await;
+    becomes(&standby, "pg.replication_lag", only(Status::Warning, "pg.replication.paused")).await;
+    own::execute(&standby.url("postgres"), "SELECT pg_wal_replay_resume()").await;
+    becomes(&standby, "pg.replication_lag", fine.clone()).await;
+
+    let hidden = own::urls(&standby, &db)(Role::Nobody);
+    let read = format!("GRANT pg_read_all_stats TO {}", db.role(Role::Nobody));
+    own::execute(&primary.url("postgres"), &read).await;
+    // Whether it should stream at all is hidden from this role: not ok.
+    eventually("the grant is replayed", LIMIT, async || {
+        let result = look_at(hidden.clone(), "pg.replication_lag", PgConfig::default()).await;
+        let fix = result.unseen.first().and_then(|unseen| unseen.fix.clone()).unwrap_or_default();
+        (result.status == Status::Unknown && fix.contains("pg_read_all_settings")).then_some(())
+    })
+    .await;
+
+    primary.stop().await.unwrap();
+    becomes(&standby, "pg.replication_lag", only(Status::Critical, "pg.replication.no_receiver")).await;
+});
+
+on_each_postgres!(commits_hang_for_the_standbys_that_are_missing, async |db: TestDb| {
+    let Some(_) = own::options_here(&db).await else { return };
+    let own::Pair { primary, standby } = own::new_pair(&db).await;
+    assert_eq!(seen(&primary, "pg.sync_replication").await, (Status::NotApplicable, vec![]));
+    assert_eq!(seen(&standby, "pg.sync_replication").await, (Status::NotApplicable, vec![]));
+    let wait_for = async |names: &str, level: &str| {
+        let url = primary.url("postgres");
+        let set = format!(
+            "ALTER SYSTEM SET synchronous_standby_names = '{names}';
+             ALTER SYSTEM SET synchronous_commit = {level}; SELECT pg_reload_conf()"
+        );
+        own::execute(&url, &set).await;
+    };
+    let too_few = |status| only(status, "pg.sync_replication.too_few");
+    wait_for("follower", "on").await;
+    becomes(&primary, "pg.sync_replication", (Status::Ok, vec![])).await;
+    wait_for("ANY 2 (follower, other)", "on").await;
+    becomes(&primary, "pg.sync_replication", too_few(Status::Critical)).await;
+    wait_for("FIRST 1 (other, follower)", "on").await;
+    becomes(&primary, "pg.sync_replication", (Status::Ok, vec![])).await;
+    wait_for("other", "local").await;
+    becomes(&primary, "pg.sync_replication", too_few(Status::Warning)).await;
+});
+
+on_each_postgres!(a_slot_that_lost_its_wal_is_lost, async |db: TestDb| {
+    let Some(options) = own::options_here(&db).await else { return };
+    let options = options.with_setting("max_slot_wal_keep_size", "1MB").with_setting("max_wal_size", "32MB");
+    let cluster = own::cluster(&db, &options.with_setting("min_wal_size", "32MB")).await;
+    assert_eq!(seen(&cluster, "pg.replication_slots").await, (Status::NotApplicable, vec![]));
+    let url = cluster.url("postgres");
+    own::execute(&url, "SELECT pg_create_physical_replication_slot('s', true)").await;
+    for _ in 0..4 {
+        own::execute(&url, "CREATE TABLE t (); DROP TABLE t; SELECT pg_switch_wal()").await;
+    }
+    own::execute(&url, "CHECKPOINT").await;
+    assert_eq!(
+        seen(&cluster, "pg.replication_slots").await,
+        only(Status::Critical, "pg.replication_slot.lost")
+    );
+});
+
+on_each_postgres!(a_worker_that_dies_again_and_again_does_not_run, async |db: TestDb| {
+    let name = db.name();
+    db.execute(format!(
+        "CREATE SUBSCRIPTION {name} CONNECTION 'host=127.0.0.1 port=1 dbname=nowhere' PUBLICATION none
+         WITH (connect = false, enabled = false, slot_name = {name})"
+    ))
+    .await;
+    db.execute(format!("ALTER SUBSCRIPTION {name} ENABLE")).await;
+    eventually("it is stopped", LIMIT, async || {
+        let result = look(&db, "pg.subscriptions", PgConfig::default()).await;
+        let stopped = result.findings.iter().any(|finding| {
+            finding.code == "pg.subscription.stopped" && finding.object.as_deref() == Some(name)
+        });
+        (stopped && result.status == Status::Critical).then_some(())
+    })
+    .await;
+});
