@@ -1,6 +1,7 @@
 //! `host.cpu`: how busy the processors are.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ops_core::window::Window;
@@ -16,6 +17,9 @@ use crate::host::{HostProbe, HostTarget};
 /// The columns of `/proc/stat` that proc(5) names, in their order. What guests use is counted in `user` already.
 const COLUMNS: [&str; 8] = ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"];
 
+/// Over less than this, busy processors are a command that somebody runs.
+const SHORTEST: Duration = Duration::from_secs(10);
+
 pub(crate) static SPEC: ProbeSpec = ProbeSpec {
     name: "host.cpu",
     group: "host",
@@ -24,7 +28,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
               Stolen time is taken by the neighbours of a virtual machine: nothing inside it helps.",
         measures: "The shares of the processors' time since the last check, or over two samples 1 s apart where there \
                    is none: busy (neither idle nor waiting for disks), stolen by the hypervisor, waiting for disks. \
-                   Waiting for disks is shown and never judged by itself: it falls when something else computes.",
+                   Over less than 10 s nothing is judged: a second of work is no trouble. Waiting for disks is shown and never judged by itself: it falls when something else computes.",
         queries: &[("/proc/stat", "the line cpu: ticks by kind since the start of the machine")],
         codes: &[
             ("host.cpu.busy", "the processors have little time left"),
@@ -107,7 +111,10 @@ fn judge(window: &Window, limits: &Limits) -> ProbeReport {
     }
     let share =
         |columns: &[&str]| columns.iter().map(|column| window.delta(column)).sum::<f64>() / all * 100.0;
-    let measured = |name, value| Measurement::new(name, value, Unit::Percent).judged_by(limits.get(name));
+    let measured = |name, value| {
+        let measured = Measurement::new(name, value, Unit::Percent);
+        if window.length < SHORTEST { measured } else { measured.judged_by(limits.get(name)) }
+    };
     let busy = measured("busy", 100.0 - share(&["idle", "iowait", "steal"]));
     let steal = measured("steal", share(&["steal"]));
     let iowait = measured("iowait", share(&["iowait"]));
@@ -170,6 +177,12 @@ mod tests {
             let found: Vec<_> = report.found().iter().map(|finding| finding.code.as_ref()).collect();
             assert_eq!((report.status(), found), (status, codes), "{ticks:?}");
         }
+        let report = judge(&window(1, &[("user", 99.0), ("idle", 1.0)]), &Limits::defaults(&SPEC));
+        assert_eq!(
+            (report.status(), report.found().len()),
+            (Status::Ok, 0),
+            "a second of work is no trouble"
+        );
         assert_eq!(judge(&window(60, &[]), &Limits::defaults(&SPEC)).status(), Status::Unknown);
     }
 }

@@ -107,7 +107,11 @@ fn parse(text: &str) -> Beat {
 }
 
 fn judge(report: ProbeReport, name: &str, job: &JobConfig, beat: &Beat, now: DateTime<Utc>) -> ProbeReport {
-    let remedy = || Remedy::advice(SPEC.explanation.remedy);
+    let remedy = || {
+        Remedy::advice(
+            "read the job's own log; its last line should be: date -Is > DIRECTORY/JOB, after set -e",
+        )
+    };
     let every = job.every;
     let at = match beat {
         Beat::Illegible(why) => return report.unseen(format!("when {name} last succeeded: {why}"), None),

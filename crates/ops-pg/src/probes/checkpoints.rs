@@ -35,7 +35,7 @@ const SHORT: Duration = Duration::from_secs(60);
 
 static SPEC: ProbeSpec = ProbeSpec {
     name: "pg.checkpoints",
-    group: "WAL",
+    group: "write-ahead log",
     explanation: Explanation {
         why: "A checkpoint writes out what has changed, and each page changed after it is written to the WAL as a \
               whole. When checkpoints come because max_wal_size is reached and not by the clock, both happen over \

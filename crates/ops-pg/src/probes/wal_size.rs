@@ -19,7 +19,7 @@ SELECT count(*) AS files, coalesce(sum(size), 0)::int8 AS bytes,
 
 static SPEC: ProbeSpec = ProbeSpec {
     name: "pg.wal_size",
-    group: "WAL",
+    group: "write-ahead log",
     explanation: Explanation {
         why: "When the disk that holds pg_wal is full, the server stops with a PANIC, and does not start again \
               before there is room.",

@@ -40,7 +40,11 @@ static SPEC: ProbeSpec = ProbeSpec {
               finished. Ids are 32 bits wide; it stops about 3 million before the oldest one would be reused.",
         measures: "The larger of transaction-id age and multixact age, for every database, those that allow no \
                    connections included, and the oldest relation of the database probed (TOAST included). \
-                   Reaching autovacuum_freeze_max_age (200 million) only means that autovacuum sets to work: normal.",
+                   Reaching autovacuum_freeze_max_age (200 million) only means that autovacuum sets to work: normal. \
+                   How full the space for multixact members is cannot be seen over SQL in these versions \
+                   (pg_get_multixact_stats came later; pg_control_checkpoint has where it ends and not where it \
+                   begins): members can run out while multixact ages are low, where many transactions share row \
+                   locks. Only the server's log tells (\"multixact members\").",
         queries: &[("ages of all databases, and the oldest relation here", SQL)],
         codes: &[("pg.wraparound.age", "a database's oldest id is far back: freezing does not keep up")],
         versions: "PostgreSQL 14 and later",

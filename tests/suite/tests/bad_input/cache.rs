@@ -202,7 +202,8 @@ async fn disturbed(server: &RedisServer, then: impl FnOnce()) -> Checked {
     let disturbance = async {
         eventually("the check has begun", SOON, async || {
             let clients: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut watch).await.unwrap();
-            clients.contains(" cmd=info ").then_some(())
+            let after = ["info", "latency|latest", "slowlog|get", "config|get"];
+            after.iter().any(|command| clients.contains(&format!(" cmd={command} "))).then_some(())
         })
         .await;
         then();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::Utc;
 use ops_core::quantity::DurationText;
-use ops_core::{Bounds, Status};
-use ops_host::{HeartbeatConfig, HostConfig, LogConfig, Machine, ProcessConfig, host_registry};
+use ops_core::{Bounds, Limits, Status, testing};
+use ops_host::{HeartbeatConfig, HostConfig, HostTarget, LogConfig, Machine, ProcessConfig, host_registry};
 
 use crate::explains;
 use crate::machine::{Fake, append, context, later, line_at, look, probe_named};
@@ -214,6 +214,20 @@ async fn each_probe_finds_its_plant() {
         assert!(object.ends_with(row.object), "{object} is not {}", row.object);
         explains::findings_of(probe_named(row.probe).spec(), &result);
     }
+}
+
+#[tokio::test]
+async fn every_probe_keeps_the_rules() {
+    let fake = Fake::new();
+    let config = calm(&fake);
+    let mut tasks = tokio::task::JoinSet::new();
+    for probe in host_registry() {
+        let target = HostTarget::on("here", config.clone(), fake.machine());
+        tasks.spawn(async move {
+            testing::health_probe(&target.bind(*probe, Limits::defaults(probe.spec())), &[]).await;
+        });
+    }
+    tasks.join_all().await;
 }
 
 /// Nothing is taken for well that is not there to be seen.

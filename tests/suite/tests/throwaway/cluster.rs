@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ops_core::redact::ExposeSecret;
 use ops_core::{Context, ErrorKind, Secret};
 use ops_pg::cluster::{Cluster, ClusterOptions};
-use ops_testkit::{MAJORS, local_options};
+use ops_testkit::{MAJORS, eventually, local_options};
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::{Parent, any_local, processes};
@@ -33,6 +33,57 @@ async fn every_version_here_starts_in_a_directory_with_an_odd_name() {
             assert_eq!((row.1.as_str(), row.2.as_str()), ("off", "UTF8"));
             connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").await.unwrap();
             connection.execute("SELECT count(*) FROM pg_stat_statements").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_standby_follows_until_it_is_promoted() {
+    for major in MAJORS {
+        let Ok(options) = local_options(major).await else { continue };
+        let parent = Parent::new();
+        let (cx, options) = (Context::new(), options.with_parent(parent.path()));
+        let primary = Cluster::start(&cx, &options).await.unwrap();
+        let options = options.with_setting("cluster_name", "follower");
+        let standby = Cluster::start_standby(&cx, &primary, &options).await.unwrap();
+        assert_eq!(standby.major(), major);
+        assert_ne!(standby.address(), primary.address());
+        let mut at_primary = PgConnection::connect(&primary.url("postgres")).await.unwrap();
+        at_primary.execute("CREATE TABLE t AS SELECT 7 AS n").await.unwrap();
+        // The superuser's password is the primary's.
+        let mut at_standby = PgConnection::connect(&standby.tcp_url("postgres").unwrap()).await.unwrap();
+        let n = eventually("the table is replayed", Duration::from_secs(20), async || {
+            sqlx::query_scalar::<_, i32>("SELECT n FROM t").fetch_one(&mut at_standby).await.ok()
+        });
+        assert_eq!(n.await, 7);
+        let name: String = sqlx::query_scalar("SELECT application_name FROM pg_stat_replication")
+            .fetch_one(&mut at_primary)
+            .await
+            .unwrap();
+        assert_eq!(name, "follower");
+        primary.stop().await.unwrap();
+        let promoted: bool =
+            sqlx::query_scalar("SELECT pg_promote()").fetch_one(&mut at_standby).await.unwrap();
+        assert!(promoted);
+        at_standby.execute("INSERT INTO t VALUES (8)").await.unwrap();
+        standby.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn checksums_are_as_asked_for() {
+    for major in MAJORS {
+        let Ok(options) = local_options(major).await else { continue };
+        let parent = Parent::new();
+        let options = options.with_parent(parent.path());
+        for (options, expected) in
+            [(options.clone().with_data_checksums(), "on"), (options.without_data_checksums(), "off")]
+        {
+            let cluster = Cluster::start(&Context::new(), &options).await.unwrap();
+            let mut connection = PgConnection::connect(&cluster.url("postgres")).await.unwrap();
+            let is: String =
+                sqlx::query_scalar("SHOW data_checksums").fetch_one(&mut connection).await.unwrap();
+            assert_eq!(is, expected, "{major}");
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::target::PgTarget;
 
 static SPEC: ProbeSpec = ProbeSpec {
     name: "pg.archiving",
-    group: "WAL",
+    group: "write-ahead log",
     explanation: Explanation {
         why: "What is not archived cannot be restored: from the first failure on, a point-in-time recovery ends \
               there. The server keeps the WAL until it is archived, so the disk fills as well.",
