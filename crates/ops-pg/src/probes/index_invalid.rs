@@ -24,7 +24,7 @@ SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name,
        i.indisvalid AS valid, i.indisready AS ready, c.relkind = 'I' AS partitioned,
        c.relname ~ '_ccnew[0-9]*$' AS new_one, c.relname ~ '_ccold[0-9]*$' AS old_one,
        i.indisprimary OR EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid) AS backs_constraint,
-       t.relkind = 't' AS of_toast, b.relation IS NOT NULL AS being_built,
+       b.relation IS NOT NULL AS being_built,
        (c.relpages::int8 * current_setting('block_size')::int8)::int8 AS bytes
   FROM pg_index i
   JOIN pg_class c ON c.oid = i.indexrelid
@@ -103,7 +103,6 @@ struct Index {
     new_one: bool,
     old_one: bool,
     backs_constraint: bool,
-    of_toast: bool,
     being_built: bool,
     bytes: i64,
 }
@@ -119,7 +118,6 @@ impl Index {
             new_one: row.get("new_one")?,
             old_one: row.get("old_one")?,
             backs_constraint: row.get("backs_constraint")?,
-            of_toast: row.get("of_toast")?,
             being_built: row.get("being_built")?,
             bytes: row.get("bytes")?,
         })
@@ -160,9 +158,6 @@ impl Index {
             (true, ..) => Remedy::advice(
                 "create it on each partition that lacks it, concurrently, and ALTER INDEX … ATTACH PARTITION it",
             ),
-            // The index of a TOAST table is the system's own: only a superuser may drop what is left of one.
-            (_, true, _) if self.of_toast => Remedy::statement(format!("DROP INDEX {name};"))
-                .because("as superuser: an index of a TOAST table"),
             (_, true, false) => Remedy::statement(format!("DROP INDEX CONCURRENTLY {name};")),
             _ => Remedy::statement(format!("REINDEX INDEX CONCURRENTLY {name};")).because(
                 "or drop it, if nobody misses it; a unique one fails again until its duplicates are gone",

@@ -168,8 +168,8 @@ impl Key {
         let rows = Unit::Count.format(self.rows);
         let message = match deletes {
             true => format!(
-                "no index on {table} ({columns}) serves foreign key {constraint}: each of the {} so far from \
-                 {referenced} read its {rows} rows",
+                "no index on {table} ({columns}) serves foreign key {constraint}: every delete from {referenced} \
+                 reads its {rows} rows ({} so far)",
                 counted(self.deleted as usize, "delete", "deletes"),
             ),
             false => format!(

@@ -199,9 +199,10 @@ impl Table {
             (false, false) => (
                 "pg.statistics.stale",
                 format!(
-                    "{} rows of {name} changed since it was analysed ({}), {changes:.1} times what sets autovacuum to it",
+                    "{} rows of {name} changed since it was analysed{}, {changes:.1} times what sets autovacuum to it",
                     Unit::Count.format(self.modified),
-                    ago(self.analysed_ago),
+                    // Without a time, it was before the counters began.
+                    self.analysed_ago.map_or_else(String::new, |seconds| format!(" {}", ago(Some(seconds)))),
                 ),
             ),
         };

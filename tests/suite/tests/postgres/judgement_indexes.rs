@@ -100,3 +100,20 @@ on_each_postgres!(an_index_that_more_than_speed_depends_on_is_never_unused, asyn
     let result = look(&db, "pg.index_unused", PgConfig::default()).await;
     assert_eq!(found(&result), pairs(&[("pg.index.unused", "public.t_d")]), "{result:#?}");
 });
+
+// What REINDEX CONCURRENTLY leaves of a TOAST table's index is as much in the way, and goes by the same statement.
+on_each_postgres!(leftovers_of_reindex_go_by_their_remedy, async |db: TestDb| {
+    db.execute("CREATE TABLE t (id int PRIMARY KEY, filler text)").await;
+    let (mut writer, mut builder) = (db.connect().await.unwrap(), db.connect().await.unwrap());
+    writer.execute("BEGIN; INSERT INTO t VALUES (1)").await.unwrap();
+    builder.execute("SET statement_timeout = '500ms'").await.unwrap();
+    assert!(builder.execute("REINDEX TABLE CONCURRENTLY t").await.is_err());
+    writer.execute("COMMIT").await.unwrap();
+    let result = look(&db, "pg.index_invalid", PgConfig::default()).await;
+    assert_eq!(result.findings.len(), 2, "{result:#?}");
+    for finding in &result.findings {
+        assert!(finding.object.as_ref().is_some_and(|object| object.ends_with("_ccnew")), "{finding:#?}");
+        db.execute(finding.remedy.clone().unwrap().statement.unwrap()).await;
+    }
+    assert!(look(&db, "pg.index_invalid", PgConfig::default()).await.findings.is_empty());
+});
