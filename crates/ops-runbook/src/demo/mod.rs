@@ -93,7 +93,9 @@ impl Demo {
     pub async fn start(cx: &Context, options: &DemoOptions) -> Result<Self> {
         let planted = chosen(&options.without)?;
         let cx = &cx.with_deadline(READY_WITHIN);
-        let (mut cluster, mut server) = (ClusterOptions::default(), ServerOptions::default());
+        // As a server that somebody's data is on: a throwaway one would not sync, which is a fault of its own.
+        let mut cluster = ClusterOptions::default().with_setting("fsync", "on").with_setting("full_page_writes", "on");
+        let mut server = ServerOptions::default();
         if let Some(path) = &options.path {
             (cluster, server) = (cluster.with_path(path), server.with_path(path));
         }
@@ -125,7 +127,11 @@ impl Demo {
              [postgres.main]\nurl = {:?}\n\n\
              [redis.cache]\nurl = {:?}\n\n\
              # This Redis is a cache: a key without a TTL is a mistake.\n\
-             [thresholds.\"redis.no_ttl\"]\nwithout_ttl = {{ warning = 10 }}\n",
+             [thresholds.\"redis.no_ttl\"]\nwithout_ttl = {{ warning = 10 }}\n\n\
+             # A demo is small and young: kilobytes stand for gigabytes, and a minute for a week.\n\
+             [thresholds.\"pg.table_bloat\"]\nwasted = \"1MiB\"\n\n\
+             [thresholds.\"pg.index_unused\"]\nsize = \"512KiB\"\n\n\
+             [thresholds.\"pg.xmin_horizon\"]\nage = 500\n",
             self.postgres_url(),
             self.redis_url(),
         )
@@ -166,7 +172,9 @@ impl Demo {
         let shows = |plant: &dyn Plant| {
             let (code, object) = plant.finding();
             let mut findings = report.probes.iter().flat_map(|probe| &probe.findings);
-            findings.any(|finding| finding.code == code && finding.object.as_deref() == Some(object))
+            findings.any(|finding| {
+                finding.code == code && object.is_none_or(|object| finding.object.as_deref() == Some(object))
+            })
         };
         self.planted.iter().copied().filter(|plant| !shows(*plant)).collect()
     }

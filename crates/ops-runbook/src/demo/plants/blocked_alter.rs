@@ -19,8 +19,8 @@ impl Plant for BlockedAlter {
         "somebody left a transaction open in psql; an ALTER TABLE waits behind it, and readers behind that"
     }
 
-    fn finding(&self) -> (&'static str, &'static str) {
-        ("pg.blocking.root", "shop.orders")
+    fn finding(&self) -> (&'static str, Option<&'static str>) {
+        ("pg.blocking.root", Some("shop.orders"))
     }
 
     async fn plant(&self, site: &mut Site) -> Result<()> {

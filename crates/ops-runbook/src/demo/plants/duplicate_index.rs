@@ -16,8 +16,8 @@ impl Plant for DuplicateIndex {
         "shop.orders has two indexes on customer_id; every insert pays for both"
     }
 
-    fn finding(&self) -> (&'static str, &'static str) {
-        ("pg.index.duplicate", "shop.orders_by_customer")
+    fn finding(&self) -> (&'static str, Option<&'static str>) {
+        ("pg.index.duplicate", Some("shop.orders_by_customer"))
     }
 
     async fn plant(&self, site: &mut Site) -> Result<()> {

@@ -16,8 +16,8 @@ impl Plant for ExhaustedSequence {
         "shop.events counts in an integer column that is 98.7 % full"
     }
 
-    fn finding(&self) -> (&'static str, &'static str) {
-        ("pg.sequence.exhausted", "shop.events_id_seq")
+    fn finding(&self) -> (&'static str, Option<&'static str>) {
+        ("pg.sequence.exhausted", Some("shop.events_id_seq"))
     }
 
     async fn plant(&self, site: &mut Site) -> Result<()> {

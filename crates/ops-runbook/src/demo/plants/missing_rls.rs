@@ -16,8 +16,8 @@ impl Plant for MissingRls {
         "billing.invoices has no row security, unlike billing.accounts beside it"
     }
 
-    fn finding(&self) -> (&'static str, &'static str) {
-        ("pg.rls.disabled", "billing.invoices")
+    fn finding(&self) -> (&'static str, Option<&'static str>) {
+        ("pg.rls.disabled", Some("billing.invoices"))
     }
 
     async fn plant(&self, site: &mut Site) -> Result<()> {

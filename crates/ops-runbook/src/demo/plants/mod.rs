@@ -1,10 +1,17 @@
 //! The faults, one file each.
 
+mod bloated_table;
 mod blocked_alter;
+mod cold_cache;
 mod duplicate_index;
 mod exhausted_sequence;
+mod invalid_index;
+mod missing_fk_index;
 mod missing_rls;
 mod no_ttl;
+mod slow_query;
+mod unused_index;
+mod xmin_holder;
 
 use std::any::Any;
 use std::fmt;
@@ -25,20 +32,33 @@ pub trait Plant: Send + Sync + fmt::Debug {
     /// What is wrong, in one line.
     fn story(&self) -> &'static str;
 
-    /// The code and the object of the finding that shows it.
-    fn finding(&self) -> (&'static str, &'static str);
+    /// The code and the object of the finding that shows it; no object where only the server knows its name.
+    fn finding(&self) -> (&'static str, Option<&'static str>);
+
+    /// Whether it shows in `pg_stat_statements` alone, which a server may come without.
+    fn needs_statements(&self) -> bool {
+        false
+    }
 
     /// Makes it so. Returns once a check can see it.
     async fn plant(&self, site: &mut Site) -> Result<()>;
 }
 
-/// All of them, in the order in which they are planted: the one that locks a table comes last.
+/// All of them, in the order in which they are planted: those that hold transactions open come last, since VACUUM
+/// and CREATE INDEX CONCURRENTLY wait for them.
 pub fn all() -> &'static [&'static dyn Plant] {
     &[
         &duplicate_index::DuplicateIndex,
+        &unused_index::UnusedIndex,
+        &invalid_index::InvalidIndex,
+        &missing_fk_index::MissingFkIndex,
+        &bloated_table::BloatedTable,
         &exhausted_sequence::ExhaustedSequence,
         &missing_rls::MissingRls,
         &no_ttl::NoTtl,
+        &cold_cache::ColdCache,
+        &slow_query::SlowQuery,
+        &xmin_holder::XminHolder,
         &blocked_alter::BlockedAlter,
     ]
 }
@@ -94,12 +114,22 @@ impl Site {
         self.held.push(Box::new(session));
     }
 
+    /// Goes on with it as long as the demo runs.
+    fn keep_up(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.running.push(tokio::spawn(work));
+    }
+
     /// Runs a statement that will not end by itself.
     fn run(&mut self, mut connection: PgConnection, sql: &'static str) {
-        self.running.push(tokio::spawn(async move {
+        self.keep_up(async move {
             // It ends with its server, in an error that says nothing.
             let _ = sqlx::raw_sql(sql).execute(&mut connection).await;
-        }));
+        });
+    }
+
+    /// Runs a statement again and again.
+    fn repeat(&mut self, mut connection: PgConnection, sql: &'static str) {
+        self.keep_up(async move { while sqlx::raw_sql(sql).execute(&mut connection).await.is_ok() {} });
     }
 
     /// Asks until the answer is true.

@@ -16,8 +16,8 @@ impl Plant for NoTtl {
         "250 session keys in the cache never expire"
     }
 
-    fn finding(&self) -> (&'static str, &'static str) {
-        ("redis.keys.no_ttl", "db0")
+    fn finding(&self) -> (&'static str, Option<&'static str>) {
+        ("redis.keys.no_ttl", Some("db0"))
     }
 
     async fn plant(&self, site: &mut Site) -> Result<()> {
