@@ -146,7 +146,7 @@ async fn a_refused_login_is_tried_once_and_tells_no_secret() {
 
 #[tokio::test]
 async fn a_database_is_selected_once_behind_the_login() {
-    for (database, commands) in [("", 5), ("/0", 5), ("/5", 6)] {
+    for (database, commands) in [("", 8), ("/0", 8), ("/5", 9)] {
         let (port, seen) = play(healthy).await;
         let report = check(&target_in(port, "ops:hunter2@", database), &context()).await;
         assert_eq!(report.count(Status::Unknown), 0, "{report:?}");

@@ -49,7 +49,8 @@ impl Measurement {
     pub fn new(name: impl Into<Cow<'static, str>>, value: f64, unit: Unit) -> Self {
         Self {
             name: name.into(),
-            value,
+            // A sum of nothing is -0.0, which nobody wants to read.
+            value: value + 0.0,
             unit,
             warning: None,
             critical: None,

@@ -9,6 +9,7 @@ mod capabilities;
 pub mod cluster;
 mod config;
 mod error;
+mod fleet;
 mod grants;
 mod metric;
 #[cfg(feature = "telemetry")]
@@ -29,6 +30,7 @@ pub use config::{
     ArchiveConfig, Databases, Every, IsolationConfig, PgConfig, RlsConfig, ServerRole, TenantConfig,
     WalConfig,
 };
+pub use fleet::{SINGLE_PRIMARY, SinglePrimary};
 pub use grants::grants;
 pub use metric::{MetricConfig, SqlMetric};
 #[cfg(feature = "telemetry")]

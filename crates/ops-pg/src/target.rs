@@ -31,7 +31,7 @@ const OPEN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = 4500; SET LOC
 const OWN: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off";
 
 /// Who the server is, where we may ask for it.
-const IDENTITY: &str = "SELECT system_identifier::text AS identity FROM pg_control_system()";
+pub(crate) const IDENTITY: &str = "SELECT system_identifier::text AS identity FROM pg_control_system()";
 
 /// Those of RDS, Azure and Cloud SQL let nobody in but the provider.
 const EVERY_DATABASE: &str = "

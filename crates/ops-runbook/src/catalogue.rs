@@ -5,10 +5,11 @@ use ops_core::ProbeSpec;
 /// All of them, in the order of the report.
 pub fn all() -> Vec<&'static ProbeSpec> {
     let postgres = ops_pg::registry().iter().map(|probe| probe.spec());
+    let fleet = std::iter::once(&ops_pg::SINGLE_PRIMARY);
     let redis = ops_cache::registry().iter().map(|probe| probe.spec());
     let host = ops_host::host_registry().iter().map(|probe| probe.spec());
     let http = ops_host::http_registry().iter().map(|probe| probe.spec());
-    postgres.chain(redis).chain(host).chain(http).collect()
+    postgres.chain(fleet).chain(redis).chain(host).chain(http).collect()
 }
 
 /// The probe of that name, or the one that reports that code.

@@ -113,6 +113,15 @@ impl Demo {
         let site = Site::new(postgres.url("postgres"), postgres.url(shop::DATABASE), redis.url());
         let mut demo = Self { site, planted, postgres, redis };
         cx.run("load the shop", shop::load(&demo.site)).await?;
+        if !demo.site.has_statements().await? {
+            demo.planted.retain(|plant| {
+                let shows = !plant.needs_statements();
+                if !shows {
+                    cx.say(&format!("leaving out {}: this server has no pg_stat_statements", plant.name()));
+                }
+                shows
+            });
+        }
         for plant in &demo.planted {
             cx.say(&format!("planting {}", plant.name()));
             cx.run("plant a fault", plant.plant(&mut demo.site)).await?;
@@ -131,7 +140,9 @@ impl Demo {
              # A demo is small and young: kilobytes stand for gigabytes, and a minute for a week.\n\
              [thresholds.\"pg.table_bloat\"]\nwasted = \"1MiB\"\n\n\
              [thresholds.\"pg.index_unused\"]\nsize = \"512KiB\"\n\n\
-             [thresholds.\"pg.xmin_horizon\"]\nage = 500\n",
+             [thresholds.\"pg.xmin_horizon\"]\nage = 500\n\n\
+             # Its server is the one that this machine has.\n\
+             [thresholds.\"pg.version\"]\nminors_behind = 1000\n",
             self.postgres_url(),
             self.redis_url(),
         )

@@ -123,7 +123,8 @@ impl Checked {
         }
         // What nobody configured is not looked at, whatever the server does.
         let unasked = |result: &ProbeResult| {
-            result.status == Status::NotApplicable && result.summary.contains("configured")
+            let says = |word| result.summary.contains(word);
+            result.status == Status::NotApplicable && (says("configured") || says("required"))
         };
         for result in self.report.probes.iter().filter(|result| !unasked(result)) {
             let dark = matches!(result.status, Status::Unknown | Status::Critical);

@@ -119,8 +119,9 @@ fn targets_and_probes_are_chosen_by_name() {
         names.sort();
         names
     };
-    assert_eq!(chosen(&["here"]), ["host.disk"]);
-    assert_eq!(chosen(&["--only", "*.reachable", "--only", "host.*"]), ["host.disk", "pg.reachable"]);
+    let host = chosen(&["here"]);
+    assert!(host.contains(&"host.disk".to_owned()) && !host.contains(&"pg.reachable".to_owned()), "{host:?}");
+    assert_eq!(chosen(&["--only", "*.reachable", "--only", "host.disk"]), ["host.disk", "pg.reachable"]);
     let postgres = chosen(&["--only", "pg.*"]);
     assert!(postgres.len() > 5 && postgres.iter().all(|name| name.starts_with("pg.")), "{postgres:?}");
     assert_eq!(chosen(&["main"]), postgres);

@@ -109,6 +109,14 @@ impl Site {
         sqlx::raw_sql(sql).execute(connection).await.map(drop).map_err(|error| self.postgres_failed(&error))
     }
 
+    /// Whether the server counts statements.
+    pub(super) async fn has_statements(&self) -> Result<bool> {
+        let mut connection = self.connect("ops demo").await?;
+        let there = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements')";
+        let there = sqlx::query_scalar::<_, bool>(there).fetch_one(&mut connection).await;
+        there.map_err(|error| self.postgres_failed(&error))
+    }
+
     /// Keeps a session open, in whatever state it is in.
     fn hold(&mut self, session: impl Any + Send + Sync) {
         self.held.push(Box::new(session));
