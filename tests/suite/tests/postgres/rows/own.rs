@@ -102,9 +102,23 @@ pub(crate) async fn kill_a_session(url: &str) {
     let mut victim = PgConnection::connect(url).await.unwrap();
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut victim).await.unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
-    // Cut off by the crash: only then is a new connection one of the recovered server.
     sqlx::query("SELECT pg_sleep(60)").execute(&mut victim).await.unwrap_err();
-    let recovered = async || PgConnection::connect(url).await.ok();
-    let connection = ops_testkit::eventually("the server recovers", Duration::from_secs(20), recovered).await;
-    connection.close().await.unwrap();
+    // The postmaster may let somebody in before it has seen the death: only a younger checkpointer tells.
+    ops_testkit::eventually("the server recovers", Duration::from_secs(20), async || {
+        let mut connection = PgConnection::connect(url).await.ok()?;
+        let again = "SELECT backend_start > pg_postmaster_start_time() + interval '1 s'
+                       FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+        sqlx::query_scalar::<_, bool>(again).fetch_one(&mut connection).await.ok()?.then_some(())
+    })
+    .await;
+}
+
+/// Ends a server without an orderly shutdown.
+pub(crate) async fn cut_the_power(cluster: &Cluster) {
+    let pid = i32::try_from(cluster.pid().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGQUIT).unwrap();
+    ops_testkit::eventually("the server ends", Duration::from_secs(20), async || {
+        cluster.pid().is_none().then_some(())
+    })
+    .await;
 }
