@@ -6,7 +6,6 @@ use ops_core::Context;
 use ops_pg::cluster::{Cluster, ClusterOptions};
 use ops_testkit::{Role, TestDb, local_options};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
-use tokio::sync::OnceCell;
 
 use super::Held;
 
@@ -42,18 +41,12 @@ pub(crate) async fn cluster(db: &TestDb, options: &ClusterOptions) -> Cluster {
 }
 
 /// A primary and its standby, with the roles of `db`.
-pub(crate) async fn new_pair(db: &TestDb) -> Pair {
+pub(crate) async fn pair(db: &TestDb) -> Pair {
     let options = options(db).await;
     let primary = cluster(db, &options).await;
     let options = options.with_setting("cluster_name", "follower");
     let standby = Cluster::start_standby(&Context::new(), &primary, &options).await.unwrap();
     Pair { primary, standby }
-}
-
-/// The pair that the rows of one test share, each leaving it as it was.
-pub(crate) async fn pair(db: &TestDb) -> &'static Pair {
-    static PAIR: OnceCell<Pair> = OnceCell::const_new();
-    PAIR.get_or_init(|| new_pair(db)).await
 }
 
 /// A cluster's URL for each role of `db`.
