@@ -77,7 +77,10 @@ pub(crate) async fn until(url: &str, question: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
     let answer = ops_testkit::eventually(question, Duration::from_secs(20), async || {
         let sql = AssertSqlSafe(question.to_owned());
-        sqlx::query_scalar::<_, bool>(sql).fetch_one(&mut connection).await.unwrap().then_some(())
+        // No row, or nothing in it, is an answer as well: a standby that has just connected has not said where it is.
+        let answer =
+            sqlx::query_scalar::<_, Option<bool>>(sql).fetch_optional(&mut connection).await.unwrap();
+        (answer.flatten() == Some(true)).then_some(())
     });
     answer.await;
     connection.close().await.unwrap();
