@@ -13,7 +13,8 @@ use crate::target::PgTarget;
 
 /// Serves PostgreSQL 14 and later. When a server process dies, the postmaster stays, ends all others and starts
 /// them anew: `pg_postmaster_start_time` does not move, the checkpointer's start does. The first half of the system
-/// identifier is the second at which `initdb` ran.
+/// identifier is the second at which `initdb` ran, and from 15 on `initdb` leaves statistics behind: those of a first
+/// start are older than it.
 const SQL: &str = "
 SELECT pg_postmaster_start_time()                                         AS started_at,
        extract(epoch FROM now() - pg_postmaster_start_time())::float8     AS uptime,
@@ -21,9 +22,12 @@ SELECT pg_postmaster_start_time()                                         AS sta
        extract(epoch FROM now() - c.backend_start)::float8                AS since_crash,
        c.backend_start > pg_postmaster_start_time() + interval '5 s'      AS crashed,
        (SELECT stats_reset FROM pg_stat_archiver)                         AS statistics_since,
-       (SELECT a.stats_reset = w.stats_reset AND abs(extract(epoch FROM a.stats_reset - c.backend_start)) < 5
+       (SELECT a.stats_reset = w.stats_reset
+               AND a.stats_reset BETWEEN pg_postmaster_start_time() AND pg_postmaster_start_time() + interval '5 s'
           FROM pg_stat_archiver a, pg_stat_wal w)                         AS statistics_discarded,
-       pg_postmaster_start_time() - to_timestamp((s.system_identifier >> 32)::float8) < interval '1 min' AS first_start
+       current_setting('server_version_num')::int4 < 150000
+         AND pg_postmaster_start_time() - to_timestamp((s.system_identifier >> 32)::float8) < interval '1 min'
+                                                                          AS first_start
   FROM pg_control_system() s
   LEFT JOIN pg_stat_activity c ON c.backend_type = 'checkpointer'";
 

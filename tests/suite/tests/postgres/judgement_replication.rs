@@ -35,7 +35,7 @@ async fn becomes(cluster: &Cluster, probe: &str, expected: (Status, Vec<String>)
 
 on_each_postgres!(a_standby_is_judged_from_both_sides, async |db: TestDb| {
     let Some(_) = own::options_here(&db).await else { return };
-    let own::Pair { primary, standby } = own::new_pair(&db).await;
+    let own::Pair { primary, standby } = own::pair(&db).await;
     let fine = (Status::Ok, vec![]);
     becomes(&standby, "pg.replication_lag", fine.clone()).await;
     becomes(&primary, "pg.replication_lag", fine.clone()).await;
@@ -70,7 +70,7 @@ on_each_postgres!(a_standby_is_judged_from_both_sides, async |db: TestDb| {
 
 on_each_postgres!(commits_hang_for_the_standbys_that_are_missing, async |db: TestDb| {
     let Some(_) = own::options_here(&db).await else { return };
-    let own::Pair { primary, standby } = own::new_pair(&db).await;
+    let own::Pair { primary, standby } = own::pair(&db).await;
     assert_eq!(seen(&primary, "pg.sync_replication").await, (Status::NotApplicable, vec![]));
     assert_eq!(seen(&standby, "pg.sync_replication").await, (Status::NotApplicable, vec![]));
     let wait_for = async |names: &str, level: &str| {

@@ -44,7 +44,9 @@ async fn crashed(db: &TestDb) -> Held {
 /// What a failover leaves at the primary's address.
 async fn standby(db: &TestDb) -> Held {
     let pair = own::pair(db).await;
-    Held::new().at(own::urls(&pair.standby, db)).fixed_at(pair.primary.url("postgres"))
+    let mut held = Held::new().at(own::urls(&pair.standby, db)).fixed_at(pair.primary.url("postgres"));
+    held.push(Box::new(pair));
+    held
 }
 
 /// An index whose collation was recorded with a version that no library has.

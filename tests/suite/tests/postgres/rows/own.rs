@@ -6,7 +6,6 @@ use ops_core::Context;
 use ops_pg::cluster::{Cluster, ClusterOptions};
 use ops_testkit::{Role, TestDb, local_options};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
-use tokio::sync::OnceCell;
 
 use super::Held;
 
@@ -42,18 +41,12 @@ pub(crate) async fn cluster(db: &TestDb, options: &ClusterOptions) -> Cluster {
 }
 
 /// A primary and its standby, with the roles of `db`.
-pub(crate) async fn new_pair(db: &TestDb) -> Pair {
+pub(crate) async fn pair(db: &TestDb) -> Pair {
     let options = options(db).await;
     let primary = cluster(db, &options).await;
     let options = options.with_setting("cluster_name", "follower");
     let standby = Cluster::start_standby(&Context::new(), &primary, &options).await.unwrap();
     Pair { primary, standby }
-}
-
-/// The pair that the rows of one test share, each leaving it as it was.
-pub(crate) async fn pair(db: &TestDb) -> &'static Pair {
-    static PAIR: OnceCell<Pair> = OnceCell::const_new();
-    PAIR.get_or_init(|| new_pair(db)).await
 }
 
 /// A cluster's URL for each role of `db`.
@@ -84,7 +77,10 @@ pub(crate) async fn until(url: &str, question: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
     let answer = ops_testkit::eventually(question, Duration::from_secs(20), async || {
         let sql = AssertSqlSafe(question.to_owned());
-        sqlx::query_scalar::<_, bool>(sql).fetch_one(&mut connection).await.unwrap().then_some(())
+        // No row, or nothing in it, is an answer as well: a standby that has just connected has not said where it is.
+        let answer =
+            sqlx::query_scalar::<_, Option<bool>>(sql).fetch_optional(&mut connection).await.unwrap();
+        (answer.flatten() == Some(true)).then_some(())
     });
     answer.await;
     connection.close().await.unwrap();
@@ -102,9 +98,23 @@ pub(crate) async fn kill_a_session(url: &str) {
     let mut victim = PgConnection::connect(url).await.unwrap();
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut victim).await.unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
-    // Cut off by the crash: only then is a new connection one of the recovered server.
     sqlx::query("SELECT pg_sleep(60)").execute(&mut victim).await.unwrap_err();
-    let recovered = async || PgConnection::connect(url).await.ok();
-    let connection = ops_testkit::eventually("the server recovers", Duration::from_secs(20), recovered).await;
-    connection.close().await.unwrap();
+    // The postmaster may let somebody in before it has seen the death: only a younger checkpointer tells.
+    ops_testkit::eventually("the server recovers", Duration::from_secs(20), async || {
+        let mut connection = PgConnection::connect(url).await.ok()?;
+        let again = "SELECT backend_start > pg_postmaster_start_time() + interval '1 s'
+                       FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+        sqlx::query_scalar::<_, bool>(again).fetch_one(&mut connection).await.ok()?.then_some(())
+    })
+    .await;
+}
+
+/// Ends a server without an orderly shutdown.
+pub(crate) async fn cut_the_power(cluster: &Cluster) {
+    let pid = i32::try_from(cluster.pid().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGQUIT).unwrap();
+    ops_testkit::eventually("the server ends", Duration::from_secs(20), async || {
+        cluster.pid().is_none().then_some(())
+    })
+    .await;
 }

@@ -27,7 +27,7 @@ pub(crate) fn rows() -> Vec<Row> {
 
 /// A primary whose standby no longer replays. Looked at from here: to a standby that stands still, no GRANT comes.
 async fn left_behind(db: &TestDb) -> Held {
-    let pair = own::new_pair(db).await;
+    let pair = own::pair(db).await;
     let url = pair.primary.url("postgres");
     own::execute(&pair.standby.url("postgres"), "SELECT pg_wal_replay_pause()").await;
     own::until(&pair.standby.url("postgres"), "SELECT pg_get_wal_replay_pause_state() = 'paused'").await;
