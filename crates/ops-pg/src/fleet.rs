@@ -22,7 +22,10 @@ pub static SINGLE_PRIMARY: ProbeSpec = ProbeSpec {
         measures: "Of all configured PostgreSQL targets, those with the same system identifier: how many are not in \
                    recovery. Two targets for one server, told by when it was started, count as one. A server that does \
                    not answer may be a primary too, so the answer is then unknown.",
-        queries: &[("whose copy a server is", IDENTITY), ("whether it takes writes", crate::capabilities::SQL)],
+        queries: &[
+            ("whose copy a server is", IDENTITY),
+            ("whether it takes writes", crate::capabilities::SQL),
+        ],
         codes: &[
             ("fleet.single_primary.several", "several servers of one cluster take writes"),
             ("fleet.single_primary.none", "no server of a cluster takes writes"),
@@ -80,8 +83,11 @@ impl HealthProbe for SinglePrimary {
         if clusters.is_empty() && silent.is_empty() {
             return Ok(ProbeReport::not_applicable("no two targets are servers of one cluster"));
         }
-        let mut report = ProbeReport::new(summary(&clusters))
-            .measure(Measurement::new("clusters", clusters.len() as f64, Unit::Count));
+        let mut report = ProbeReport::new(summary(&clusters)).measure(Measurement::new(
+            "clusters",
+            clusters.len() as f64,
+            Unit::Count,
+        ));
         for (cluster, servers) in &clusters {
             report = report.findings(judge(cluster, servers, silent.is_empty()));
         }
@@ -109,7 +115,8 @@ fn summary(clusters: &BTreeMap<String, BTreeMap<String, Node>>) -> String {
 
 fn judge(cluster: &str, servers: &BTreeMap<String, Node>, all_answered: bool) -> Option<Finding> {
     let primaries: Vec<_> = servers.values().filter(|node| node.primary).collect();
-    let names = |nodes: &[&Node]| nodes.iter().map(|node| node.names.join(" = ")).collect::<Vec<_>>().join(", ");
+    let names =
+        |nodes: &[&Node]| nodes.iter().map(|node| node.names.join(" = ")).collect::<Vec<_>>().join(", ");
     let finding = match primaries.len() {
         1 => return None,
         0 if all_answered => Finding::critical(
@@ -122,7 +129,9 @@ fn judge(cluster: &str, servers: &BTreeMap<String, Node>, all_answered: bool) ->
             "fleet.single_primary.several",
             format!("{n} servers of one cluster take writes: {}", names(&primaries)),
         )
-        .remedy(Remedy::advice("keep clients away from all but one of them, and restart none, before anything else")),
+        .remedy(Remedy::advice(
+            "keep clients away from all but one of them, and restart none, before anything else",
+        )),
     };
     Some(servers.values().fold(finding.object(format!("cluster {cluster}")), |finding, node| {
         finding.evidence(json!({ "targets": node.names, "address": node.address, "primary": node.primary }))

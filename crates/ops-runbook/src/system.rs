@@ -11,7 +11,7 @@ use ops_core::{
     Result, Secret,
 };
 use ops_host::{HostTarget, HttpTarget};
-use ops_pg::{Databases, MetricConfig, PgConfig, PgTarget, Scope, SqlMetric};
+use ops_pg::{Databases, MetricConfig, PgConfig, PgTarget, Scope, SinglePrimary, SqlMetric};
 
 use crate::config::Config;
 
@@ -101,6 +101,11 @@ impl System {
                 system.every_database.push(postgres.clone());
             }
             clusters.insert(name.as_str(), postgres);
+        }
+        if clusters.len() > 1 {
+            let spec = &ops_pg::SINGLE_PRIMARY;
+            let nodes = config.postgres.keys().filter_map(|name| clusters.get(name.as_str()).cloned());
+            system.add("fleet", None, spec.group, SinglePrimary::new(nodes));
         }
         for (name, target) in &config.redis {
             let redis = RedisTarget::connect_lazily(name, &target.url, (&target.config).into())?;

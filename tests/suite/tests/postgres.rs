@@ -4,6 +4,8 @@
 mod blocking;
 #[path = "postgres/conformance.rs"]
 mod conformance;
+#[path = "postgres/fleet.rs"]
+mod fleet;
 #[path = "postgres/grants.rs"]
 mod grants;
 #[path = "postgres/harm.rs"]

@@ -94,7 +94,8 @@ impl Demo {
         let planted = chosen(&options.without)?;
         let cx = &cx.with_deadline(READY_WITHIN);
         // As a server that somebody's data is on: a throwaway one would not sync, which is a fault of its own.
-        let mut cluster = ClusterOptions::default().with_setting("fsync", "on").with_setting("full_page_writes", "on");
+        let mut cluster =
+            ClusterOptions::default().with_setting("fsync", "on").with_setting("full_page_writes", "on");
         let mut server = ServerOptions::default();
         if let Some(path) = &options.path {
             (cluster, server) = (cluster.with_path(path), server.with_path(path));

@@ -38,8 +38,7 @@ CREATE TABLE billing.invoices (
 ALTER TABLE billing.accounts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE billing.invoices ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_account ON billing.accounts USING (tenant_id = current_setting('app.tenant', true)::int);
-CREATE POLICY own_invoices ON billing.invoices USING (tenant_id = current_setting('app.tenant', true)::int);
-ANALYZE;";
+CREATE POLICY own_invoices ON billing.invoices USING (tenant_id = current_setting('app.tenant', true)::int);";
 
 /// Without the preloaded library the extension would be there and fail at its first use.
 const EXTENSION: &str = "
@@ -52,9 +51,9 @@ END $$;";
 pub(super) async fn load(site: &Site) -> Result<()> {
     let mut admin = site.connect_admin().await?;
     site.execute(&mut admin, &format!("CREATE DATABASE {DATABASE}")).await?;
-    let mut shop = site.connect("ops demo").await?;
-    site.execute(&mut shop, EXTENSION).await?;
-    site.execute(&mut shop, SCHEMA).await?;
+    site.apart(EXTENSION).await?;
+    site.apart(SCHEMA).await?;
+    site.apart("VACUUM (ANALYZE)").await?;
     let mut redis = site.redis().await?;
     let mut pipeline = redis::pipe();
     for n in 0..500 {

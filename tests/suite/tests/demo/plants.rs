@@ -25,8 +25,10 @@ fn object_of(finding: &Finding) -> String {
 
 /// What should alarm, with these plants left out. An unused index does not, before a month is over.
 fn planted(without: &[&str]) -> Shown {
-    let left = plants().iter().filter(|plant| !without.contains(&plant.name()) && plant.name() != "unused-index");
-    let finding = |(code, object): (&str, Option<&str>)| (code.to_owned(), object.unwrap_or_default().to_owned());
+    let left =
+        plants().iter().filter(|plant| !without.contains(&plant.name()) && plant.name() != "unused-index");
+    let finding =
+        |(code, object): (&str, Option<&str>)| (code.to_owned(), object.unwrap_or_default().to_owned());
     left.map(|plant| finding(plant.finding())).collect()
 }
 
@@ -69,7 +71,8 @@ async fn leaves_out(name: &str) {
     assert_eq!(alarms(&report), planted(&[name]), "{report:#?}");
     let (code, object) = plants().iter().find(|plant| plant.name() == name).unwrap().finding();
     let mut findings = report.probes.iter().flat_map(|probe| &probe.findings);
-    let shown = findings.find(|f| f.code == code && object.is_none_or(|object| f.object.as_deref() == Some(object)));
+    let shown =
+        findings.find(|f| f.code == code && object.is_none_or(|object| f.object.as_deref() == Some(object)));
     assert!(shown.is_none(), "{shown:#?}");
 }
 

@@ -102,12 +102,12 @@ async fn each_probe_finds_its_plant() {
 #[tokio::test]
 async fn what_is_mounted_here_is_judged_by_its_bounds() {
     let everything = Bounds { warning: Some(0.0), critical: None };
-    let calm =
-        look(HostConfig::default(), &[("used", Bounds::default()), ("inodes", Bounds::default())]).await;
+    let never = Bounds { warning: Some(101.0), critical: Some(101.0) };
+    let calm = look(HostConfig::default(), &[("used", never), ("inodes", never)]).await;
     assert!(!calm.measurements.is_empty() && calm.unseen.is_empty(), "{calm:#?}");
     assert!(calm.findings.iter().all(|finding| finding.code == "host.disk.read_only"), "{calm:#?}");
 
-    let bounds = [("used", everything), ("inodes", Bounds::default())];
+    let bounds = [("used", everything), ("inodes", never)];
     let result = look(HostConfig::default(), &bounds).await;
     let full = |finding: &&ops_core::Finding| finding.code == "host.disk.full" && finding.object.is_some();
     assert!(result.status == Status::Warning && result.findings.iter().any(|f| full(&f)), "{result:#?}");

@@ -21,12 +21,11 @@ impl Plant for BloatedTable {
     }
 
     async fn plant(&self, site: &mut Site) -> Result<()> {
-        let mut shop = site.connect("ops demo").await?;
         let fill = "
 CREATE TABLE shop.carts (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, items text NOT NULL);
 INSERT INTO shop.carts (items) SELECT repeat('3 items ', 25) FROM generate_series(1, 20000);
 DELETE FROM shop.carts WHERE id % 5 <> 0";
-        site.execute(&mut shop, fill).await?;
-        site.execute(&mut shop, "VACUUM (ANALYZE) shop.carts").await
+        site.apart(fill).await?;
+        site.apart("VACUUM (ANALYZE) shop.carts").await
     }
 }

@@ -25,7 +25,8 @@ impl Plant for ColdCache {
         site.keep_up(async move {
             for n in 0_u64.. {
                 // It ends with its server.
-                let Ok(()) = redis::cmd("GET").arg(format!("price:{n}")).query_async::<()>(&mut redis).await else {
+                let Ok(()) = redis::cmd("GET").arg(format!("price:{n}")).query_async::<()>(&mut redis).await
+                else {
                     return;
                 };
                 tokio::time::sleep(std::time::Duration::from_millis(2)).await;

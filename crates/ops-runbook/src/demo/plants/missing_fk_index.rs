@@ -21,14 +21,13 @@ impl Plant for MissingFkIndex {
     }
 
     async fn plant(&self, site: &mut Site) -> Result<()> {
-        let mut shop = site.connect("ops demo").await?;
         let refunds = "
 CREATE TABLE shop.refunds (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   order_id bigint NOT NULL REFERENCES shop.orders);
 INSERT INTO shop.refunds (order_id) SELECT n FROM generate_series(1, 12000) n;
-DELETE FROM shop.orders WHERE id = 20000;
-ANALYZE shop.refunds";
-        site.execute(&mut shop, refunds).await
+DELETE FROM shop.orders WHERE id = 20000";
+        site.apart(refunds).await?;
+        site.apart("VACUUM (ANALYZE) shop.refunds").await
     }
 }

@@ -20,7 +20,7 @@ use std::str::FromStr;
 use async_trait::async_trait;
 use ops_core::{Error, ErrorKind, Result};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tokio::task::JoinHandle;
 
 /// A fault, and the finding by which a check shows it.
@@ -115,6 +115,14 @@ impl Site {
         let there = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements')";
         let there = sqlx::query_scalar::<_, bool>(there).fetch_one(&mut connection).await;
         there.map_err(|error| self.postgres_failed(&error))
+    }
+
+    /// Runs statements on a connection of their own. A session hands over what it counted when it ends: ANALYZE and
+    /// VACUUM on the one that wrote the rows would be followed by their count.
+    pub(super) async fn apart(&self, sql: &str) -> Result<()> {
+        let mut connection = self.connect("ops demo").await?;
+        self.execute(&mut connection, sql).await?;
+        connection.close().await.map_err(|error| self.postgres_failed(&error))
     }
 
     /// Keeps a session open, in whatever state it is in.
