@@ -17,10 +17,14 @@ use crate::context::Context;
 use crate::health::HealthReport;
 use crate::probe_set::ProbeSet;
 use crate::render;
+use crate::result::ProbeResult;
 use crate::status::Status;
 
-/// The group of the probes that say whether a dependency can be reached at all.
-const AVAILABILITY: &str = "availability";
+/// The end of the names of the probes that say whether a dependency can be reached at all.
+const REACHABLE: &str = ".reachable";
+
+/// The group of a service's own probes that its readiness depends on.
+pub const READINESS: &str = "readiness";
 
 /// What to answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +68,9 @@ impl Endpoint {
         text(200, "ok\n".into())
     }
 
-    /// Whether requests can be served: 503 while a probe of the group `availability` is critical, with one line a
-    /// probe as Kubernetes writes them. Other findings, however bad, do not take a service away from its users.
+    /// Whether requests can be served: 503 while a server cannot be reached (`pg.reachable`, `redis.reachable`, and
+    /// their like), or a probe of the group [`READINESS`] is critical; one line a probe, as Kubernetes writes them.
+    /// Other findings, however bad, do not take a service away from its users.
     pub async fn ready(&self) -> Answer {
         self.rendered().await.ready
     }
@@ -105,7 +110,8 @@ impl Rendered {
 
 /// `[+]pg.reachable main ok`, as the endpoints of Kubernetes' own API server answer.
 fn ready(report: &HealthReport) -> Answer {
-    let needed = report.probes.iter().filter(|probe| probe.group == AVAILABILITY);
+    let is_needed = |probe: &&ProbeResult| probe.probe.ends_with(REACHABLE) || probe.group == READINESS;
+    let needed = report.probes.iter().filter(is_needed);
     let mut body = String::new();
     let mut failed = false;
     for probe in needed {
@@ -163,8 +169,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_sequence_does_not_take_the_service_away() {
-        let (endpoint, _) =
-            endpoint(&[("availability", "pg.reachable", false), ("objects", "pg.sequences", true)]);
+        let (endpoint, _) = endpoint(&[
+            ("availability", "pg.reachable", false),
+            ("availability", "pg.checksums", true),
+            ("objects", "pg.sequences", true),
+        ]);
         assert_eq!(endpoint.ready().await.status, 200);
         assert_eq!((endpoint.health().await.status, endpoint.report().await.status), (503, 503));
         assert_eq!(endpoint.live().status, 200);
@@ -176,6 +185,12 @@ mod tests {
         let ready = endpoint.ready().await;
         assert_eq!((ready.status, &*ready.body), (503, "[-]pg.reachable main failed\nreadyz check failed\n"));
         assert_eq!(endpoint.live().status, 200);
+    }
+
+    #[tokio::test]
+    async fn what_a_service_cannot_do_without_is_its_own_to_say() {
+        let (endpoint, _) = endpoint(&[("readiness", "app.queue", true)]);
+        assert_eq!(endpoint.ready().await.status, 503);
     }
 
     #[tokio::test]

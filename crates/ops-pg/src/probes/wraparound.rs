@@ -30,7 +30,7 @@ SELECT d.datname::text AS database,
            JOIN pg_namespace n ON n.oid = coalesce(o.relnamespace, c.relnamespace)
           WHERE c.relkind IN ('r', 'm', 't') AND d.datname = current_database()
           ORDER BY 2 DESC LIMIT 1) oldest ON true
- ORDER BY greatest(age(d.datfrozenxid), mxid_age(d.datminmxid)) DESC";
+ ORDER BY greatest(age(d.datfrozenxid), mxid_age(d.datminmxid)) DESC, d.datname";
 
 static SPEC: ProbeSpec = ProbeSpec {
     name: "pg.wraparound",
