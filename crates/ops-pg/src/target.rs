@@ -1,34 +1,25 @@
 //! One PostgreSQL database to look at, over one connection, without harm.
 
+mod connecting;
 mod notify;
+mod reading;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ops_core::{Context, Error, ErrorKind, Result, Retry, Secret};
+use ops_core::{Context, Error, ErrorKind, Result, Secret};
+use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::Instant;
 
 pub(crate) use self::notify::Notified;
-use crate::capabilities::{self, Capabilities};
+use crate::capabilities::Capabilities;
 use crate::config::{Databases, Every, PgConfig};
 use crate::error::translate;
 use crate::pgbouncer::Console;
-use crate::row::Row;
-use crate::session::{Link, Ready, Session};
+use crate::session::Session;
 use crate::url::{address_of, parse_url};
-
-/// Opens every read: nothing is written, and nothing is waited for long. The server's time-out comes before a
-/// probe's own (5 s), so that a slow statement is known from a frozen server. Constant text, so that
-/// `pg_stat_statements` keeps one entry for it.
-const OPEN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = 4500; SET LOCAL lock_timeout = 100";
-
-/// Before ops's own statements: nothing of the user's `search_path` is called by accident (CVE-2018-1058), and no
-/// time goes into compiling catalogue queries.
-const OWN: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off";
 
 /// Who the server is, where we may ask for it.
 pub(crate) const IDENTITY: &str = "SELECT system_identifier::text AS identity FROM pg_control_system()";
@@ -38,9 +29,6 @@ const EVERY_DATABASE: &str = "
 SELECT datname::text AS name FROM pg_database
  WHERE datallowconn AND NOT datistemplate
    AND datname NOT IN ('rdsadmin', 'azure_maintenance', 'azure_sys', 'cloudsqladmin') ORDER BY datname";
-
-/// What a second connection may take to cancel what the first one left running.
-const CANCEL_TIME: Duration = Duration::from_millis(800);
 
 /// A database, and the one connection through which all its probes look. Cheap to clone; clones share the
 /// connection. Each run makes its own, when first needed. When it cannot be made, or the server stops answering
@@ -275,221 +263,8 @@ impl PgTarget {
         Ok(greeting)
     }
 
-    /// Runs one or more of ops's own `SELECT`s in one short read-only transaction and one round trip: 4.5 s
-    /// for the statement, 100 ms for any lock, nothing but `pg_catalog` in the search path. The text must be ops's
-    /// own: it is sent by the simple protocol, which takes several statements.
-    ///
-    /// Out of time or cancelled, the server's work is cancelled from a second connection, and this one closed; of a
-    /// pool's connection, which has no name of ours, the server's own time-out ends the work.
-    ///
-    /// # Errors
-    /// What the server or the network says, by the table in this crate's `error` module.
-    pub async fn read(&self, cx: &Context, sql: &str) -> Result<Vec<Row>> {
-        let mut session = self.session(cx).await?;
-        let (mut link, ready) = self.open(cx, &mut session).await?;
-        let outcome = self.send(cx, link.connection(), format!("{OPEN};{OWN};{sql};COMMIT")).await;
-        self.settle(cx, &mut session, link, ready, outcome).await
-    }
-
-    /// Like [`PgTarget::read`], for a statement from elsewhere (a metric in `ops.toml`): sent by the extended
-    /// protocol, so that it is one statement and cannot end the read-only transaction to write behind it. Its
-    /// `search_path` is the role's own.
-    ///
-    /// # Errors
-    /// Those of [`PgTarget::read`]; a statement that writes fails with `Refused`.
-    pub async fn read_foreign(&self, cx: &Context, sql: &str) -> Result<Vec<Row>> {
-        let mut session = self.session(cx).await?;
-        let (mut link, ready) = self.open(cx, &mut session).await?;
-        let outcome = self.extended(cx, link.connection(), OPEN, sql, &[]).await;
-        self.settle(cx, &mut session, link, ready, outcome).await
-    }
-
-    /// Like [`PgTarget::read`], for one statement that asks about names from a configuration: `$1`, `$2`, … are
-    /// arrays of text. It takes three round trips.
-    ///
-    /// # Errors
-    /// Those of [`PgTarget::read`].
-    pub(crate) async fn read_about(&self, cx: &Context, sql: &str, names: &[&[String]]) -> Result<Vec<Row>> {
-        let mut session = self.session(cx).await?;
-        let (mut link, ready) = self.open(cx, &mut session).await?;
-        let outcome = self.extended(cx, link.connection(), &format!("{OPEN};{OWN}"), sql, names).await;
-        self.settle(cx, &mut session, link, ready, outcome).await
-    }
-
-    /// Like [`PgTarget::read`], in a transaction that may write, and is rolled back: to see what would be refused.
-    pub(crate) async fn try_and_roll_back(&self, cx: &Context, sql: &str) -> Result<Vec<Row>> {
-        let mut session = self.session(cx).await?;
-        let (mut link, ready) = self.open(cx, &mut session).await?;
-        let open = OPEN.replace("BEGIN READ ONLY", "BEGIN");
-        let outcome = self.send(cx, link.connection(), format!("{open};{OWN};{sql};ROLLBACK")).await;
-        self.settle(cx, &mut session, link, ready, outcome).await
-    }
-
     async fn session(&self, cx: &Context) -> Result<MutexGuard<'_, Session>> {
         cx.run("wait for the connection", async { Ok(cx.waiting(self.inner.session.lock()).await) }).await
-    }
-
-    async fn extended(
-        &self,
-        cx: &Context,
-        connection: &mut PgConnection,
-        opening: &str,
-        sql: &str,
-        parameters: &[&[String]],
-    ) -> Result<Vec<Row>> {
-        self.send(cx, connection, opening.to_owned()).await?;
-        let started = Instant::now();
-        let query = sqlx::query(AssertSqlSafe(sql.to_owned())).persistent(false);
-        let query = parameters.iter().fold(query, |query, texts| query.bind(texts.to_vec()));
-        let query = query.fetch_all(&mut *connection);
-        let rows = cx.run("read", async { query.await.map_err(|e| self.error("read", e)) }).await;
-        cx.cost().round_trip(started.elapsed());
-        let rows = rows.map_err(|error| self.located(error))?;
-        self.send(cx, connection, "COMMIT".to_owned()).await?;
-        Ok(rows.into_iter().map(Row).collect())
-    }
-
-    async fn send(&self, cx: &Context, connection: &mut PgConnection, batch: String) -> Result<Vec<Row>> {
-        let started = Instant::now();
-        let rows = cx
-            .run("read", async {
-                sqlx::raw_sql(AssertSqlSafe(batch))
-                    .fetch_all(connection)
-                    .await
-                    .map_err(|e| self.error("read", e))
-            })
-            .await;
-        cx.cost().round_trip(started.elapsed());
-        Ok(rows.map_err(|error| self.located(error))?.into_iter().map(Row).collect())
-    }
-
-    /// Puts the connection back when it is sound, and remembers why not when it is not.
-    async fn settle(
-        &self,
-        cx: &Context,
-        session: &mut Session,
-        mut link: Link,
-        ready: Ready,
-        outcome: Result<Vec<Row>>,
-    ) -> Result<Vec<Row>> {
-        match &outcome {
-            Ok(_) => session.keep(link, ready),
-            Err(error) if gave_up(error) => {
-                drop(link);
-                // A server that answers the cancel request is not frozen: only this statement was slow.
-                if !self.cancel_leftovers(&ready.tag).await {
-                    session.fail(cx.run_id(), &self.inner.address, error);
-                }
-            }
-            // Cut off: by somebody who ended our session, or with the server. The next probe's connection tells.
-            Err(error) if error.kind() == ErrorKind::Unreachable => drop(link),
-            // The server refused the statement: end its transaction, and keep the connection if that works.
-            Err(_) => {
-                if self.send(cx, link.connection(), "ROLLBACK".to_owned()).await.is_ok() {
-                    session.keep(link, ready);
-                }
-            }
-        }
-        outcome
-    }
-
-    /// Takes the connection out of the session, making it where this run has none. Taken out, a probe that is
-    /// dropped midway takes it along, and the next one starts afresh.
-    async fn open(&self, cx: &Context, session: &mut Session) -> Result<(Link, Ready)> {
-        let (run, address) = (cx.run_id(), &self.inner.address);
-        if let Some(failure) = session.failure(run, address) {
-            return Err(failure.clone());
-        }
-        let opened = match session.ready.take() {
-            Some(mut ready) if ready.run == run && ready.address == *address => match ready.link.take() {
-                Some(link) => Ok((link, ready)),
-                None => self.connect(cx).await.map(|link| (link, ready)),
-            },
-            // Another database's connection is closed first. Another run's proves nothing about now, neither
-            // that new ones are accepted nor that the role's rights are still the same.
-            Some(_) | None => self.greet(cx).await,
-        };
-        opened.inspect_err(|error| session.fail(run, address, error))
-    }
-
-    async fn greet(&self, cx: &Context) -> Result<(Link, Ready)> {
-        let started = Instant::now();
-        let mut link = self.connect(cx).await?;
-        let connected_in = started.elapsed();
-        let tag = match &self.inner.source {
-            Source::Options { tag, .. } => tag.clone(),
-            Source::Pool(_) => String::new(),
-        };
-        let batch = format!("{OPEN};{OWN};{};COMMIT", capabilities::SQL);
-        let sent = self.send(cx, link.connection(), batch).await;
-        if sent.as_ref().is_err_and(gave_up) {
-            drop(link);
-            self.cancel_leftovers(&tag).await;
-            return Err(sent.err().unwrap_or_else(|| Error::new(ErrorKind::Bug, "connect")));
-        }
-        let rows = sent?;
-        let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Bug, "read the capabilities"))?;
-        let capabilities = Arc::new(Capabilities::read(row)?);
-        let address = self.inner.address.clone();
-        Ok((link, Ready { run: cx.run_id(), address, tag, link: None, connected_in, capabilities }))
-    }
-
-    async fn connect(&self, cx: &Context) -> Result<Link> {
-        let started = Instant::now();
-        let connect = async {
-            match &self.inner.source {
-                Source::Options { options, .. } => options.connect().await.map(Link::Own),
-                Source::Pool(pool) => pool.acquire().await.map(Link::borrowed),
-            }
-            .map_err(|error| self.error("connect", error))
-        };
-        let link = cx.run("connect", connect).await.map_err(|error| self.not_lent(self.located(error)));
-        cx.cost().round_trip(started.elapsed());
-        link
-    }
-
-    /// Cancels what our dropped connection left running: dropping a future does not stop the backend.
-    /// Says whether the server answered.
-    async fn cancel_leftovers(&self, tag: &str) -> bool {
-        const CANCEL: &str = "SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_activity \
-                              WHERE application_name = $1 AND usename = current_user \
-                              AND pid <> pg_catalog.pg_backend_pid() AND state = 'active'";
-        let Source::Options { options, .. } = &self.inner.source else { return false };
-        let options = options.as_ref().clone().application_name("ops:cancel");
-        let cancel = async {
-            let mut connection = options.connect().await?;
-            sqlx::query(CANCEL).bind(tag).persistent(false).execute(&mut connection).await?;
-            connection.close().await
-        };
-        match tokio::time::timeout(CANCEL_TIME, cancel).await {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                let error = self.error("cancel a statement", error);
-                tracing::warn!(target = %self.inner.name, "{}", error.report());
-                false
-            }
-            Err(_) => {
-                tracing::warn!(target = %self.inner.name, "no answer to a cancel request");
-                false
-            }
-        }
-    }
-
-    /// A pool whose connections are all lent says nothing about the server; one that could have made another, and
-    /// did not get it, does.
-    fn not_lent(&self, error: Error) -> Error {
-        let Source::Pool(pool) = &self.inner.source else { return error };
-        if !matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Busy) {
-            return error;
-        }
-        let (kind, why) = match pool.size() >= pool.options().get_max_connections() {
-            true => (ErrorKind::Busy, "the service's own pool had none free in time"),
-            false => (ErrorKind::Unreachable, "the service's own pool could not make one in time"),
-        };
-        Error::new(kind, "borrow a connection")
-            .on(self.label())
-            .because(why)
-            .retry(Retry::Safe { after: None })
     }
 
     fn error(&self, operation: &'static str, error: sqlx::Error) -> Error {
@@ -503,11 +278,6 @@ impl PgTarget {
     fn label(&self) -> String {
         format!("{} ({})", self.inner.name, self.inner.address)
     }
-}
-
-/// Whether the error is our own giving up, after which the server may still be at work.
-fn gave_up(error: &Error) -> bool {
-    error.retry_class() == Retry::Indeterminate
 }
 
 #[cfg(test)]

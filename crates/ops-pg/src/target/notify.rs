@@ -126,7 +126,7 @@ impl PgTarget {
         listener: &mut PgListener,
     ) -> Result<bool> {
         let before = self.backend_of(cx, listener).await?;
-        let rows = self.send(cx, connection, format!("{}; {BACKEND}", super::OPEN)).await?;
+        let rows = self.send(cx, connection, format!("{}; {BACKEND}", super::reading::OPEN)).await?;
         let ours: i32 = rows.first().map_or(Ok(before), |row| row.get("pid"))?;
         let shared = ours == before || self.backend_of(cx, listener).await? != before;
         self.send(cx, connection, "COMMIT".to_owned()).await?;
