@@ -1,0 +1,12 @@
+//! The packs of `examples/packs`: on a healthy system nothing is found, and each fault of its own is, alone.
+
+mod packs {
+    mod analytics;
+    mod api;
+    mod fault;
+    mod readme;
+    mod stand;
+}
+#[path = "demo/local.rs"]
+#[expect(dead_code, reason = "some of it is for other tests")]
+mod local;
