@@ -3,6 +3,7 @@
 mod packs {
     mod analytics;
     mod api;
+    mod engagement_events;
     mod fault;
     mod readme;
     mod stand;

@@ -55,8 +55,8 @@ impl Pack {
         readme::agrees(self);
         let Some(stand) = Stand::of(self).await else { return };
         let calm = stand.check(&[]).await;
-        let alarms = alarms(&calm);
-        assert!(alarms.is_empty(), "{} is healthy, and its check says: {alarms:#?}", self.name);
+        let wrong = alarms(&calm);
+        assert!(wrong.is_empty(), "{} is healthy, and its check says: {wrong:#?}", self.name);
         assert_eq!(unknown(&calm), Vec::<&ProbeResult>::new(), "{}", self.name);
         let mut missed = Vec::new();
         for fault in (self.faults)() {
@@ -65,8 +65,9 @@ impl Pack {
             let worst =
                 report.probes.iter().map(|probe| probe.status).find(|status| *status == Status::Critical);
             if found != fault.expected || worst.unwrap_or(Status::Warning) != fault.status {
-                let all = self::alarms(&report);
-                missed.push(format!("{}: {worst:?} with {found:?}\n{all:#?}", fault.name));
+                let all: Vec<_> = alarms(&report).into_iter().flat_map(|probe| &probe.findings).collect();
+                let said: Vec<_> = all.iter().map(|finding| finding.message.as_str()).collect();
+                missed.push(format!("{}: {worst:?} with {found:?}: {said:#?}", fault.name));
             }
         }
         assert!(missed.is_empty(), "{}:\n{}", self.name, missed.join("\n"));
