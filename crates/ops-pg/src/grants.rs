@@ -46,6 +46,15 @@ pub(crate) fn sequence_values(role: &str) -> String {
     )
 }
 
+/// Lets `role`, as SQL names it, read what is wrong in configuration files. For a superuser to run, in each database
+/// that the server is probed through: rights on the catalogue are a database's own.
+pub(crate) fn file_errors(role: &str) -> String {
+    format!(
+        "GRANT SELECT ON pg_catalog.pg_file_settings TO {role}; \
+         GRANT EXECUTE ON FUNCTION pg_catalog.pg_show_all_file_settings() TO {role};"
+    )
+}
+
 /// The SQL that lets `role` see everything that the built-in probes look at, for a superuser to run with `psql`: a
 /// login, predefined roles, and in each of `databases` its extensions and the two objects in schema `ops`. None of it
 /// lets the role read a row of a user's table. Running it again changes nothing.
@@ -73,6 +82,7 @@ pub fn grants(role: &str, databases: &[String]) -> String {
             sql.push_str(&statements(&needed, &name));
         }
         sql.push_str(&lines(&sequence_values(&name)));
+        sql.push_str(&lines(&file_errors(&name)));
     }
     sql
 }

@@ -9,6 +9,7 @@ use ops_core::{
 };
 
 use self::judge::{FileError, Setting, Settings};
+use crate::grants;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
 
@@ -135,10 +136,7 @@ impl PgProbe for ServerSettings {
         let report = judge::judge(&settings, pg.config().memory_gib, limits);
         if !files_readable {
             let role = pg.capabilities(cx).await?.quoted_role();
-            let fix = format!(
-                "GRANT SELECT ON pg_catalog.pg_file_settings TO {role}; \
-                 GRANT EXECUTE ON FUNCTION pg_catalog.pg_show_all_file_settings() TO {role};"
-            );
+            let fix = grants::file_errors(&role);
             return Ok(report.unseen("errors in configuration files are hidden from this role", Some(fix)));
         }
         let mut errors = Vec::new();
