@@ -5,6 +5,7 @@ mod packs {
     mod api;
     mod engagement_events;
     mod fault;
+    mod pggit;
     mod readme;
     mod stand;
 }
