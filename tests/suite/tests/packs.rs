@@ -3,6 +3,7 @@
 mod packs {
     mod analytics;
     mod api;
+    mod elaro;
     mod engagement_events;
     mod fault;
     mod pggit;
