@@ -4,6 +4,7 @@ mod packs {
     mod analytics;
     mod api;
     mod elaro;
+    mod engagement_deployment;
     mod engagement_events;
     mod fault;
     mod pggit;

@@ -9,7 +9,7 @@ use ops_core::{Context, HealthReport, ProbeResult, Severity, Status};
 use ops_pg::cluster::{Cluster, ClusterOptions};
 use ops_testkit::{Missing, RedisServer, Said, local_redis_options, or_skip, program};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::api::{Api, TOKEN};
 use super::fault::{Fault, Injected};
@@ -53,6 +53,9 @@ impl Pack {
     /// Healthy first, then each fault alone.
     pub(crate) async fn prove(&self) {
         readme::agrees(self);
+        // Sessions and statements are the whole cluster's: another pack's fault is none of this one's.
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let _turn = TURN.lock().await;
         let Some(stand) = Stand::of(self).await else { return };
         let calm = stand.check(&[]).await;
         let wrong = alarms(&calm);
