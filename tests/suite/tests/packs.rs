@@ -3,8 +3,11 @@
 mod packs {
     mod analytics;
     mod api;
+    mod elaro;
+    mod engagement_deployment;
     mod engagement_events;
     mod fault;
+    mod pggit;
     mod readme;
     mod stand;
 }

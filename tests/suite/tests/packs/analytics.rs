@@ -25,12 +25,12 @@ fn faults() -> Vec<Fault> {
     vec![
         Fault::critical(
             "yesterday-missing",
-            [Sql("DELETE FROM daily_analytics WHERE date = current_date - 1")],
+            [Sql("DELETE FROM daily_analytics WHERE date >= current_date - 2")],
             &[("metric.aggregated_yesterday", "metric.aggregated_yesterday.out_of_bounds")],
         ),
         Fault::warning(
             "yesterday-incomplete",
-            [Sql("DELETE FROM daily_analytics WHERE date = current_date - 1
+            [Sql("DELETE FROM daily_analytics WHERE date >= current_date - 2
                    AND user_id IN (SELECT id FROM users ORDER BY id LIMIT 20)")],
             &[("metric.aggregated_yesterday", "metric.aggregated_yesterday.out_of_bounds")],
         ),

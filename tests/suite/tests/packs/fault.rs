@@ -17,6 +17,8 @@ pub(crate) struct Fault {
 pub(crate) enum Injected {
     /// Run as the superuser, in a copy of the pack's database that is thrown away after.
     Sql(&'static str),
+    /// Run again and again, by a session of its own, for as long as the check lasts.
+    SqlAllTheWhile(&'static str),
     /// This many sessions.
     Sessions(usize),
     /// One command, as redis-cli takes it.

@@ -44,7 +44,7 @@ fn quoted(cell: &str) -> BTreeSet<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// What the check itself must refuse.
+/// What is no row is left out, and what is one is read as a whole.
 #[test]
 fn a_row_is_read_by_its_cells() {
     let read = row("| EE-1 | growth | `pg.size`, `metric.rows` | `too-large` |").unwrap();
@@ -54,4 +54,14 @@ fn a_row_is_read_by_its_cells() {
     assert!(
         row("| Row | a | b | c |").is_none() && row("|---|---|---|---|").is_none() && row("text").is_none()
     );
+}
+
+#[test]
+fn every_pack_is_tried() {
+    use super::{analytics, elaro, engagement_deployment, engagement_events, pggit};
+    let packs =
+        [analytics::PACK, elaro::PACK, engagement_deployment::PACK, engagement_events::PACK, pggit::PACK];
+    let dirs = std::fs::read_dir(packs[0].dir().parent().unwrap()).unwrap();
+    let there: BTreeSet<_> = dirs.map(|dir| dir.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(there, packs.map(|pack| pack.name.to_owned()).into());
 }

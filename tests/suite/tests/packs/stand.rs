@@ -9,7 +9,7 @@ use ops_core::{Context, HealthReport, ProbeResult, Severity, Status};
 use ops_pg::cluster::{Cluster, ClusterOptions};
 use ops_testkit::{Missing, RedisServer, Said, local_redis_options, or_skip, program};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::api::{Api, TOKEN};
 use super::fault::{Fault, Injected};
@@ -53,6 +53,9 @@ impl Pack {
     /// Healthy first, then each fault alone.
     pub(crate) async fn prove(&self) {
         readme::agrees(self);
+        // Sessions and statements are the whole cluster's: another pack's fault is none of this one's.
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let _turn = TURN.lock().await;
         let Some(stand) = Stand::of(self).await else { return };
         let calm = stand.check(&[]).await;
         let wrong = alarms(&calm);
@@ -188,17 +191,25 @@ impl<'p> Stand<'p> {
         let files = tempfile::tempdir().unwrap();
         self.calm(files.path()).await;
         let mut held = Vec::new();
-        let mut redis = Vec::new();
+        let mut busy = Vec::new();
         for injected in injected {
             match *injected {
                 Injected::Sql(sql) => execute(&self.cluster.url(&database), sql).await,
+                Injected::SqlAllTheWhile(sql) => {
+                    let mut session = PgConnection::connect(&self.cluster.url(&database)).await.unwrap();
+                    busy.push(tokio::spawn(async move {
+                        loop {
+                            session.execute(sql).await.unwrap();
+                        }
+                    }));
+                }
                 Injected::Sessions(count) => {
                     for _ in 0..count {
                         held.push(PgConnection::connect(&self.cluster.url(&database)).await.unwrap());
                     }
                 }
                 Injected::Redis(command) => self.redis(command).await,
-                Injected::RedisAllTheWhile(command) => redis.push(self.all_the_while(command).await),
+                Injected::RedisAllTheWhile(command) => busy.push(self.all_the_while(command).await),
                 Injected::Answer { path, status, body } => self.api.set(path, status, body),
                 Injected::Line { log, text, times } => {
                     let line = format!("{} {text}\n", Utc::now().format("%Y-%m-%d %H:%M:%S UTC"));
@@ -214,7 +225,7 @@ impl<'p> Stand<'p> {
         arguments.extend(self.pack.targets);
         let mut ops = self.ops(&arguments, &database, files.path());
         let said = tokio::task::spawn_blocking(move || Said::by(&mut ops)).await.unwrap();
-        redis.iter().for_each(tokio::task::JoinHandle::abort);
+        busy.iter().for_each(tokio::task::JoinHandle::abort);
         for session in held {
             session.close().await.unwrap();
         }

@@ -93,6 +93,34 @@ on_each_postgres!(a_row_can_be_handed_over, async |db: TestDb| {
     assert_eq!(rows_left(&db).await, 2);
 });
 
+// Keys that the server makes are not copied: what is refused is refused by row security.
+on_each_postgres!(a_key_that_the_server_makes_hides_nothing, async |db: TestDb| {
+    let isolation = tenants(&db).await.with_writes();
+    let app = &isolation.role;
+    db.execute(format!(
+        "DROP TABLE orders; DROP TABLE lines;
+         CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant int NOT NULL, item text,
+                              words int GENERATED ALWAYS AS (length(item)) STORED);
+         CREATE TABLE lines (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), tenant int NOT NULL);
+         INSERT INTO orders (tenant, item) VALUES (1, 'a'), (2, 'b'); INSERT INTO lines (tenant) VALUES (1), (2);
+         ALTER TABLE orders ENABLE ROW LEVEL SECURITY; ALTER TABLE lines ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY own ON orders USING (tenant = current_setting('app.tenant')::int);
+         CREATE POLICY own ON lines USING (tenant = current_setting('app.tenant')::int);
+         GRANT SELECT, INSERT, UPDATE, DELETE ON orders, lines TO {app}"
+    ))
+    .await;
+    let result = look(&db, Role::Superuser, &isolation).await;
+    assert_eq!((result.status, found(&result)), (Status::Ok, Vec::new()), "{result:#?}");
+
+    let open = ["orders", "lines"]
+        .map(|table| format!("CREATE POLICY open ON {table} FOR INSERT WITH CHECK (true)"));
+    db.execute(open.join("; ")).await;
+    let result = look(&db, Role::Superuser, &isolation).await;
+    let expected = ["public.lines", "public.orders"].map(|object| ("pg.rls_isolation.write", object));
+    assert_eq!((found(&result), result.unseen.len()), (expected.to_vec(), 0), "{result:#?}");
+    assert_eq!(rows_left(&db).await, 2);
+});
+
 on_each_postgres!(what_proves_nothing_is_unknown, async |db: TestDb| {
     let isolation = tenants(&db).await;
     let (app, monitor) = (&isolation.role, db.role(Role::Monitor));

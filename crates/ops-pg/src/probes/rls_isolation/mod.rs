@@ -13,7 +13,7 @@ use crate::config::{IsolationConfig, TenantConfig};
 use crate::probe::{PgProbe, Scope};
 use crate::quote::ident;
 use crate::target::PgTarget;
-use statements::{FUNCTIONS, RELATIONS, ROLE, filled};
+use statements::{FUNCTIONS, RELATIONS, ROLE, Table, filled};
 
 static SPEC: ProbeSpec = ProbeSpec {
     name: "pg.rls_isolation",
@@ -87,8 +87,8 @@ impl PgProbe for RlsIsolation {
 struct Reachable {
     name: String,
     column: String,
-    /// Whether it is a table, which can be written.
-    table: bool,
+    /// Of a table, which can be written: the columns of a copied row.
+    copied: Option<String>,
     /// Whether it was asked for: what was merely found may well be closed to the role.
     named: bool,
 }
@@ -169,7 +169,10 @@ impl Trial<'_> {
             }
             let table = matches!(row.get::<String>("kind")?.as_str(), "r" | "p");
             match row.get::<Option<String>>("tenant_column")? {
-                Some(column) => reachable.push(Reachable { name, column, table, named }),
+                Some(column) => {
+                    let copied = if table { row.get("copied")? } else { None };
+                    reachable.push(Reachable { name, column, copied, named });
+                }
                 None if named => self.unseen(format!("{name} has no column {}", isolation.column), None),
                 // A view of sums and counts shows no tenant's row as such.
                 None => {}
@@ -187,7 +190,7 @@ impl Trial<'_> {
         let there = rows.iter().map(|row| row.get("plain_name")).collect::<Result<Vec<String>>>()?;
         self.missing(&isolation.functions, &there);
         let column = ident(&isolation.column);
-        let reachable = |name| Reachable { name, column: column.clone(), table: false, named: true };
+        let reachable = |name| Reachable { name, column: column.clone(), copied: None, named: true };
         rows.iter().map(|row| Ok(reachable(row.get("name")?))).collect()
     }
 
@@ -207,8 +210,9 @@ impl Trial<'_> {
                 return Ok(false);
             };
             proven &= self.looks(isolation, reachable, own, other).await?;
-            if isolation.writes && reachable.table {
-                proven &= self.writes(isolation, reachable, own, other).await?;
+            if let Some(copied) = reachable.copied.as_deref().filter(|_| isolation.writes) {
+                let table = Table { name: &reachable.name, column: &reachable.column, copied };
+                proven &= self.writes(isolation, table, own, other).await?;
             }
         }
         Ok(proven)
@@ -265,13 +269,13 @@ impl Trial<'_> {
     async fn writes(
         &mut self,
         isolation: &IsolationConfig,
-        reachable: &Reachable,
+        table: Table<'_>,
         own: &TenantConfig,
         other: &TenantConfig,
     ) -> Result<bool> {
-        let name = &reachable.name;
+        let name = table.name;
         let mut refused = true;
-        for (what, sql) in statements::writes(isolation, own, other, name, &reachable.column) {
+        for (what, sql) in statements::writes(isolation, own, other, table) {
             let written = match self.pg.try_and_roll_back(self.cx, &sql).await {
                 Ok(rows) => rows.first().map_or(Ok(0), |row| row.get::<i64>("rows"))?,
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => 0,

@@ -10,7 +10,9 @@ SELECT r.rolsuper AS superuser, r.rolbypassrls AS bypasses,
   FROM pg_roles r WHERE r.rolname = {role}";
 
 /// Serves PostgreSQL 14 and later. The relations that are named, and every view over them, each with its tenant
-/// column where it has one.
+/// column where it has one, and with the columns that a copied row can have: the server alone writes generated ones,
+/// and a copied key would be refused as taken, whatever row security says. A default by a sequence wants a right of its
+/// own, so that a refusal would prove nothing: those are copied.
 pub(super) const RELATIONS: &str = "
 WITH RECURSIVE shown AS (
   SELECT c.oid, true AS named
@@ -25,7 +27,18 @@ WITH RECURSIVE shown AS (
 SELECT n.nspname || '.' || c.relname AS plain_name,
        quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name, c.relkind::text AS kind,
        bool_or(s.named) AS named, c.relrowsecurity AND NOT c.relforcerowsecurity AS owner_sees_all,
-       pg_has_role({role}, c.relowner, 'USAGE') AS owned, quote_ident(a.attname) AS tenant_column
+       pg_has_role({role}, c.relowner, 'USAGE') AS owned, quote_ident(a.attname) AS tenant_column,
+       (SELECT string_agg(quote_ident(f.attname), ', ' ORDER BY f.attnum)
+          FROM pg_attribute f
+         WHERE f.attrelid = c.oid AND f.attnum > 0 AND NOT f.attisdropped AND f.attgenerated = '' AND f.attidentity = ''
+           AND (f.attname = a.attname OR NOT f.atthasdef
+                OR NOT EXISTS (SELECT FROM pg_index i
+                                WHERE i.indrelid = c.oid AND i.indisunique AND f.attnum = ANY (i.indkey::int2[]))
+                OR EXISTS (SELECT FROM pg_attrdef v
+                             JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = v.oid
+                                             AND d.refclassid = 'pg_class'::regclass
+                             JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
+                            WHERE v.adrelid = c.oid AND v.adnum = f.attnum))) AS copied
   FROM shown s
   JOIN pg_class c ON c.oid = s.oid
   JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -78,13 +91,20 @@ pub(super) fn look(
     )
 }
 
+/// A table to write to, its tenants' column, and the columns of a copied row; as SQL names them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Table<'r> {
+    pub(super) name: &'r str,
+    pub(super) column: &'r str,
+    pub(super) copied: &'r str,
+}
+
 /// What a tenant must not be able to do to the other's rows, in words, with the statement that tries it.
 pub(super) fn writes(
     isolation: &IsolationConfig,
     own: &TenantConfig,
     other: &TenantConfig,
-    table: &str,
-    column: &str,
+    Table { name: table, column, copied }: Table<'_>,
 ) -> Vec<(&'static str, String)> {
     let (mine, theirs) = (literal(&own.id), literal(&other.id));
     let one_of_theirs =
@@ -94,8 +114,9 @@ pub(super) fn writes(
         (
             "insert a row for",
             format!(
-                "INSERT INTO {table} SELECT (jsonb_populate_record(r, jsonb_build_object({key}, {theirs}))).* \
-                 FROM {table} r WHERE {column} = {mine} LIMIT 1"
+                "INSERT INTO {table} ({copied}) SELECT {copied} FROM \
+                 (SELECT (jsonb_populate_record(r, jsonb_build_object({key}, {theirs}))).* \
+                 FROM {table} r WHERE {column} = {mine} LIMIT 1) copy"
             ),
         ),
         // By a cursor: an UPDATE that reads a column is held by the policies for reading as well, and one that
@@ -105,7 +126,8 @@ pub(super) fn writes(
         ("delete a row of", format!("DELETE FROM {table} WHERE {one_of_theirs}")),
     ]
     .map(|(what, statement)| {
-        let cursor = format!("own CURSOR FOR SELECT 1 FROM {table} WHERE {column} = {mine} LIMIT 1 FOR UPDATE;");
+        let cursor =
+            format!("own CURSOR FOR SELECT 1 FROM {table} WHERE {column} = {mine} LIMIT 1 FOR UPDATE;");
         let (declare, open) = match statement.contains("CURRENT OF own") {
             true => (cursor, "OPEN own; MOVE own;"),
             false => (String::new(), ""),
