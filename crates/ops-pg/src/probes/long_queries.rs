@@ -7,6 +7,7 @@ use ops_core::{
 };
 
 use super::session_row::{self, REPORTED, Session, sessions};
+use crate::grants;
 use crate::probe::{PgProbe, Scope};
 use crate::statement::digest;
 use crate::target::PgTarget;
@@ -36,7 +37,7 @@ static SPEC: ProbeSpec = ProbeSpec {
         critical: Some(600.0),
         source: "the runbooks' own figures: 5 and 10 minutes",
     }],
-    requires: &[Requirement::Role("pg_read_all_stats")],
+    requires: &[Requirement::Role("pg_read_all_stats"), grants::ACTIVITY],
 };
 
 #[derive(Debug)]

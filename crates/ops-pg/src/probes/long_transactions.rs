@@ -7,6 +7,7 @@ use ops_core::{
 };
 
 use super::session_row::{self, REPORTED, Session, sessions};
+use crate::grants;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
 
@@ -36,7 +37,7 @@ static SPEC: ProbeSpec = ProbeSpec {
         source: "this project's choice: from 30 minutes even a busy batch job is worth a look; 2 hours of dead rows \
                  take a table of queue-like use to many times its size",
     }],
-    requires: &[Requirement::Role("pg_read_all_stats")],
+    requires: &[Requirement::Role("pg_read_all_stats"), grants::ACTIVITY],
 };
 
 #[derive(Debug)]

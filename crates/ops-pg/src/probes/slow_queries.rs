@@ -144,9 +144,8 @@ pub(super) fn blind(tracked: Option<&str>) -> Option<ProbeReport> {
         Some(_) => None,
         None => Some(ProbeReport::unknown(
             "pg_stat_statements is installed, and its library is not loaded",
-            Some(
-                "ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'; -- and restart".to_owned(),
-            ),
+            // ALTER SYSTEM would replace the list, and what else stands in it.
+            Some("SHOW shared_preload_libraries; -- add pg_stat_statements to it, and restart".to_owned()),
         )),
     }
 }

@@ -8,6 +8,7 @@ use ops_core::{
 use serde_json::json;
 
 use super::words::counted;
+use crate::grants;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
 
@@ -44,7 +45,7 @@ static SPEC: ProbeSpec = ProbeSpec {
         critical: None,
         source: "none: what is usual differs from server to server",
     }],
-    requires: &[Requirement::Role("pg_read_all_stats")],
+    requires: &[Requirement::Role("pg_read_all_stats"), grants::ACTIVITY],
 };
 
 #[derive(Debug)]

@@ -18,6 +18,9 @@ pub(super) const OPEN: &str =
 /// time goes into compiling catalogue queries.
 pub(super) const OWN: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off";
 
+/// Makes a backslash in ops's own strings a backslash, where the server's default is another.
+const CONFORMING: &str = "SET LOCAL standard_conforming_strings = on";
+
 impl PgTarget {
     /// Runs one or more of ops's own `SELECT`s in one short read-only transaction and one round trip: 4.5 s
     /// for the statement, 100 ms for any lock, nothing but `pg_catalog` in the search path. The text must be ops's
@@ -31,7 +34,14 @@ impl PgTarget {
     pub async fn read(&self, cx: &Context, sql: &str) -> Result<Vec<Row>> {
         let mut session = self.session(cx).await?;
         let (mut link, ready) = self.open(cx, &mut session).await?;
-        let outcome = self.send(cx, link.connection(), format!("{OPEN};{OWN};{sql};COMMIT")).await;
+        let outcome = match ready.capabilities.conforming_strings {
+            true => self.send(cx, link.connection(), format!("{OPEN};{OWN};{sql};COMMIT")).await,
+            // A batch is parsed as a whole, before any of it is run.
+            false => match self.send(cx, link.connection(), format!("{OPEN};{CONFORMING}")).await {
+                Ok(_) => self.send(cx, link.connection(), format!("{OWN};{sql};COMMIT")).await,
+                failed => failed,
+            },
+        };
         self.settle(cx, &mut session, link, ready, outcome).await
     }
 
@@ -56,7 +66,8 @@ impl PgTarget {
     pub(crate) async fn read_about(&self, cx: &Context, sql: &str, names: &[&[String]]) -> Result<Vec<Row>> {
         let mut session = self.session(cx).await?;
         let (mut link, ready) = self.open(cx, &mut session).await?;
-        let outcome = self.extended(cx, link.connection(), &format!("{OPEN};{OWN}"), sql, names).await;
+        let outcome =
+            self.extended(cx, link.connection(), &format!("{OPEN};{OWN};{CONFORMING}"), sql, names).await;
         self.settle(cx, &mut session, link, ready, outcome).await
     }
 

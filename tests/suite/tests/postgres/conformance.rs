@@ -1,13 +1,17 @@
 //! Every probe keeps the rules of the trait, on a healthy server and on one that is not there.
 
-use ops_core::{Limits, Secret, testing};
+use ops_core::{Bounds, Limits, Secret, testing};
 use ops_pg::{PgConfig, PgTarget, registry};
 use ops_testkit::{Role, TestDb, on_each_postgres};
 
 async fn conforms(url: String) {
     let target = PgTarget::connect_lazily("main", &Secret::from(url), PgConfig::default()).unwrap();
     for probe in registry() {
-        testing::health_probe(&target.bind(*probe, Limits::defaults(probe.spec())), &["hunter2"]).await;
+        // Whether a database has traffic enough to judge differs from one look to the next.
+        let quiet = Bounds { warning: Some(1e12), critical: None };
+        let limits = Limits::defaults(probe.spec());
+        let limits = limits.clone().with("blocks", quiet).unwrap_or(limits);
+        testing::health_probe(&target.bind(*probe, limits), &["hunter2"]).await;
     }
 }
 

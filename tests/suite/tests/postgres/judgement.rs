@@ -175,3 +175,20 @@ on_each_postgres!(statistics_that_count_nothing_are_unknown, async |db: TestDb| 
         db.execute(format!("ALTER DATABASE {} RESET ALL", db.name())).await;
     }
 });
+
+// A batch is parsed as a whole: what its first statement sets, its last one does not know.
+on_each_postgres!(a_backslash_is_a_backslash_whatever_the_server_takes_it_for, async |db: TestDb| {
+    db.execute(format!("ALTER DATABASE {} SET standard_conforming_strings = off", db.name())).await;
+    db.execute(
+        "CREATE TABLE t (id int); ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY a ON t USING (1 = 1)",
+    )
+    .await;
+    let result = look(&db, "pg.rls", PgConfig::default()).await;
+    assert!(result.findings.iter().any(|finding| finding.code == "pg.rls.always_true"), "{result:#?}");
+    let target = PgTarget::connect_lazily("main", &Secret::from(db.url()), PgConfig::default()).unwrap();
+    let mut set = ProbeSet::new("test");
+    target.add_all_to(&mut set);
+    let report = set.run(&Context::new()).await;
+    let failed: Vec<_> = report.probes.iter().filter(|probe| probe.summary.contains("failed to")).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+});

@@ -124,3 +124,26 @@ on_each_postgres!(a_vacuum_holds_nobody_back, async |db: TestDb| {
     drop(running);
     db.connect().await.unwrap().close().await.unwrap();
 });
+
+/// A cluster of its own: what one session hides, it hides from every test.
+#[tokio::test]
+async fn sessions_that_do_not_say_what_they_do_are_unknown() {
+    for major in ops_testkit::MAJORS {
+        let Ok(options) = ops_testkit::local_options(major).await else { continue };
+        let options = options.with_setting("track_activities", "off");
+        let cluster = ops_pg::cluster::Cluster::start(&Context::new(), &options).await.unwrap();
+        let mut held = PgConnection::connect(&cluster.url("postgres")).await.unwrap();
+        held.execute("BEGIN; SELECT 1").await.unwrap();
+        for probe in ["pg.idle_in_transaction", "pg.long_transactions", "pg.long_queries", "pg.wait_events"] {
+            let url = Secret::from(cluster.url("postgres"));
+            let target = PgTarget::connect_lazily("main", &url, PgConfig::default()).unwrap();
+            let (probe, mut set) = (probe_named(probe), ProbeSet::new("test"));
+            target.add_to(&mut set, probe, Limits::defaults(probe.spec()));
+            let result = set.run(&Context::new()).await.probes.remove(0);
+            assert_eq!(result.status, ops_core::Status::Unknown, "{result:#?}");
+            assert!(result.unseen[0].what.contains("track_activities"), "{result:#?}");
+        }
+        held.close().await.unwrap();
+        cluster.stop().await.unwrap();
+    }
+}

@@ -122,7 +122,11 @@ impl Site {
     pub(super) async fn apart(&self, sql: &str) -> Result<()> {
         let mut connection = self.connect("ops demo").await?;
         self.execute(&mut connection, sql).await?;
-        connection.close().await.map_err(|error| self.postgres_failed(&error))
+        let pid = sqlx::query_scalar::<_, i32>("SELECT pg_backend_pid()").fetch_one(&mut connection).await;
+        let pid = pid.map_err(|error| self.postgres_failed(&error))?;
+        connection.close().await.map_err(|error| self.postgres_failed(&error))?;
+        // The server lets go of a session in its own time.
+        self.until(&format!("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})")).await
     }
 
     /// Keeps a session open, in whatever state it is in.
@@ -149,9 +153,10 @@ impl Site {
     }
 
     /// Asks until the answer is true.
-    async fn until(&self, question: &'static str) -> Result<()> {
+    async fn until(&self, question: &str) -> Result<()> {
         let mut connection = self.connect("ops demo").await?;
         loop {
+            let question = AssertSqlSafe(question.to_owned());
             let answer = sqlx::query_scalar::<_, bool>(question).fetch_one(&mut connection).await;
             if answer.map_err(|error| self.postgres_failed(&error))? {
                 return Ok(());

@@ -28,6 +28,8 @@ impl Plant for XminHolder {
         let mut shop = site.connect("ops demo").await?;
         site.execute(&mut shop, "SET synchronous_commit = off").await?;
         let pass = "DO $$ BEGIN FOR i IN 1..1000 LOOP PERFORM txid_current(); COMMIT; END LOOP; END $$";
-        site.execute(&mut shop, pass).await
+        site.execute(&mut shop, pass).await?;
+        // A statement that was running meanwhile holds the horizon as well, until it ends.
+        site.until("SELECT count(*) <= 1 FROM pg_stat_activity WHERE age(backend_xmin) >= 500").await
     }
 }
