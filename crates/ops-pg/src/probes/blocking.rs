@@ -164,10 +164,18 @@ impl Session {
         !self.blockers.is_empty()
     }
 
+    fn name(&self) -> String {
+        if self.is_prepared() { "a prepared transaction".to_owned() } else { format!("pid {}", self.pid) }
+    }
+
+    /// PostgreSQL reports a prepared transaction as pid 0.
+    fn is_prepared(&self) -> bool {
+        self.pid == 0
+    }
+
     /// Who it is, as an operator looks for it.
     fn describe(&self) -> String {
-        // PostgreSQL reports a prepared transaction as pid 0.
-        if self.pid == 0 {
+        if self.is_prepared() {
             return "a prepared transaction (see pg_prepared_xacts)".to_owned();
         }
         let mut parts = Vec::new();
@@ -281,7 +289,7 @@ impl Tree<'_> {
             self.root.describe()
         );
         let finding = Finding::new(severity, "pg.blocking.root", message)
-            .object(head.relation.clone().unwrap_or_else(|| format!("pid {}", self.root.pid)))
+            .object(head.relation.clone().unwrap_or_else(|| self.root.name()))
             .evidence(self.root.evidence("root"))
             .remedy(self.remedy());
         Some(self.waiters.iter().map(|waiter| waiter.evidence("waits")).fold(finding, Finding::evidence))
@@ -305,7 +313,7 @@ impl Tree<'_> {
         let for_long =
             self.root.state_seconds.map(|s| format!(" for {}", Unit::Seconds.format(s))).unwrap_or_default();
         match self.root.state.as_deref() {
-            _ if pid == 0 => {
+            _ if self.root.is_prepared() => {
                 Remedy::statement("SELECT gid, prepared, owner FROM pg_prepared_xacts ORDER BY prepared;")
                     .because("COMMIT PREPARED or ROLLBACK PREPARED the one that its owner forgot")
             }
@@ -379,5 +387,8 @@ mod tests {
     fn a_prepared_transaction_can_be_the_root() {
         let report = judge(vec![session(0, &[], 0.0), session(2, &[0], 90.0)], &Limits::defaults(&SPEC));
         assert_eq!((report.status(), roots(&report)), (Status::Critical, vec![0]));
+        let elsewhere = Session { relation: None, ..session(2, &[0], 90.0) };
+        let report = judge(vec![session(0, &[], 0.0), elsewhere], &Limits::defaults(&SPEC));
+        assert_eq!(report.found()[0].object.as_deref(), Some("a prepared transaction"));
     }
 }

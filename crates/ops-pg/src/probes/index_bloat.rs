@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use ops_core::{
-    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Result,
-    Severity, ThresholdSpec, Unit,
+    Context, Direction, Explanation, Finding, Limits, ProbeReport, ProbeSpec, Remedy, Result, Severity,
+    ThresholdSpec, Unit,
 };
 use serde_json::json;
 
 use super::bloat::{Bloat, Column, ITEM_POINTER, PAGE_HEADER, Relation, aligned, any_null, data_width};
+use super::estimate::{Estimated, look};
 use super::words::counted;
 use crate::grants;
 use crate::probe::{PgProbe, Scope};
@@ -97,9 +98,6 @@ static SPEC: ProbeSpec = ProbeSpec {
     requires: &[grants::COLUMN_STATISTICS],
 };
 
-/// Findings at most, those that waste most first.
-const REPORTED: usize = 20;
-
 /// What a B-tree keeps at the end of each page.
 const SPECIAL: f64 = 16.0;
 
@@ -120,16 +118,7 @@ impl PgProbe for IndexBloat {
     }
 
     async fn probe(&self, cx: &Context, pg: &PgTarget, limits: &Limits) -> Result<ProbeReport> {
-        let capabilities = pg.capabilities(cx).await?;
-        if capabilities.in_recovery {
-            return Ok(ProbeReport::not_applicable("a standby is a copy of its primary, bloat and all"));
-        }
-        let Some(statistics) = capabilities.column_statistics() else {
-            return Ok(ProbeReport::unknown("the statistics of columns are hidden", None));
-        };
-        let rows = pg.read(cx, &SQL.replace("{statistics}", statistics)).await?;
-        let indexes = rows.iter().map(Index::read).collect::<Result<Vec<_>>>()?;
-        Ok(report(&indexes, limits))
+        look::<Index>(cx, pg, SQL, limits).await
     }
 }
 
@@ -140,13 +129,20 @@ struct Index {
     deduplicates: bool,
 }
 
-impl Index {
+impl Estimated for Index {
+    const JUDGED: [&'static str; 2] = ["large B-tree", "large B-trees"];
+    const BLOATED: [&'static str; 2] = ["index is", "indexes are"];
+
     fn read(row: &Row) -> Result<Self> {
         Ok(Self {
             table: row.get("table_name")?,
             relation: Relation::read(row)?,
             deduplicates: row.get("deduplicates")?,
         })
+    }
+
+    fn relation(&self) -> &Relation {
+        &self.relation
     }
 
     /// The pages that its entries would fill; `None` where a key has no statistics.
@@ -161,6 +157,21 @@ impl Index {
         Some(1.0 + leaves + inner.ceil())
     }
 
+    fn finding(&self, bloat: &Bloat, severity: Severity) -> Finding {
+        finding(self, bloat, severity)
+    }
+
+    fn stale(&self, of: usize) -> (String, String) {
+        let what = format!(
+            "the statistics that {} would be judged by are missing or out of date, such as those of {}",
+            counted(of, "large index", "large indexes"),
+            self.table
+        );
+        (what, format!("ANALYZE {};", self.table))
+    }
+}
+
+impl Index {
     /// The bytes of a row where entries alike share their key.
     fn deduplicated(&self, entry: f64) -> f64 {
         let alike = self.relation.rows / distinct(&self.relation.columns, self.relation.rows);
@@ -182,45 +193,6 @@ fn distinct(columns: &[Column], rows: f64) -> f64 {
         _ => rows,
     };
     columns.iter().map(of).product::<f64>().clamp(1.0, rows.max(1.0))
-}
-
-fn report(indexes: &[Index], limits: &Limits) -> ProbeReport {
-    let floor = limits.get("wasted").warning.unwrap_or(0.0);
-    let (mut bloated, mut stale, mut judged) = (Vec::new(), Vec::new(), 0);
-    // A smaller one could be all air, and would not be worth a finding.
-    for index in indexes.iter().filter(|index| index.relation.bytes() >= floor) {
-        match index.needed().filter(|_| index.relation.is_fresh()) {
-            Some(pages) => {
-                judged += 1;
-                let bloat = index.relation.bloat(pages);
-                bloated.extend(bloat.severity(limits).map(|severity| (index, bloat, severity)));
-            }
-            None => stale.push(index),
-        }
-    }
-    bloated.sort_by(|a, b| b.1.wasted.total_cmp(&a.1.wasted));
-    let wasted: f64 = bloated.iter().map(|(_, bloat, _)| bloat.wasted).sum();
-    let summary = match bloated.len() {
-        0 => format!("{}, none bloated", counted(judged, "large B-tree", "large B-trees")),
-        n => format!(
-            "{} bloated, {} of air",
-            counted(n, "index is", "indexes are"),
-            Unit::Bytes.format(wasted)
-        ),
-    };
-    let report = ProbeReport::new(summary)
-        .measure(Measurement::new("judged", judged as f64, Unit::Count))
-        .measure(Measurement::new("air", wasted, Unit::Bytes))
-        .findings(
-            bloated.iter().take(REPORTED).map(|(index, bloat, severity)| finding(index, bloat, *severity)),
-        );
-    let Some(first) = stale.first() else { return report };
-    let what = format!(
-        "the statistics that {} would be judged by are missing or out of date, such as those of {}",
-        counted(stale.len(), "large index", "large indexes"),
-        first.table
-    );
-    report.unseen(what, Some(format!("ANALYZE {};", first.table)))
 }
 
 fn finding(index: &Index, bloat: &Bloat, severity: Severity) -> Finding {

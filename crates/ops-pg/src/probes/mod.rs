@@ -10,6 +10,7 @@ mod collation;
 mod connections;
 mod dead_tuples;
 mod deadlocks;
+mod estimate;
 mod event_triggers;
 mod extensions;
 mod functions;

@@ -2,15 +2,17 @@
 
 use async_trait::async_trait;
 use ops_core::{
-    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Result,
-    Severity, ThresholdSpec, Unit,
+    Context, Direction, Explanation, Finding, Limits, ProbeReport, ProbeSpec, Remedy, Result, Severity,
+    ThresholdSpec, Unit,
 };
 use serde_json::json;
 
 use super::bloat::{Bloat, ITEM_POINTER, PAGE_HEADER, Relation, aligned, any_null, data_width};
+use super::estimate::{Estimated, look};
 use super::words::counted;
 use crate::grants;
 use crate::probe::{PgProbe, Scope};
+use crate::row::Row;
 use crate::target::PgTarget;
 
 /// Serves PostgreSQL 14 and later; `{statistics}` is where the statistics of columns may be read. Pages and rows are
@@ -81,9 +83,6 @@ static SPEC: ProbeSpec = ProbeSpec {
     requires: &[grants::COLUMN_STATISTICS],
 };
 
-/// Findings at most, those that waste most first.
-const REPORTED: usize = 20;
-
 #[derive(Debug)]
 pub(super) struct TableBloat;
 
@@ -98,16 +97,40 @@ impl PgProbe for TableBloat {
     }
 
     async fn probe(&self, cx: &Context, pg: &PgTarget, limits: &Limits) -> Result<ProbeReport> {
-        let capabilities = pg.capabilities(cx).await?;
-        if capabilities.in_recovery {
-            return Ok(ProbeReport::not_applicable("a standby is a copy of its primary, bloat and all"));
-        }
-        let Some(statistics) = capabilities.column_statistics() else {
-            return Ok(ProbeReport::unknown("the statistics of columns are hidden", None));
-        };
-        let rows = pg.read(cx, &SQL.replace("{statistics}", statistics)).await?;
-        let tables = rows.iter().map(Relation::read).collect::<Result<Vec<_>>>()?;
-        Ok(report(&tables, limits))
+        look::<Table>(cx, pg, SQL, limits).await
+    }
+}
+
+#[derive(Debug)]
+struct Table(Relation);
+
+impl Estimated for Table {
+    const JUDGED: [&'static str; 2] = ["large table", "large tables"];
+    const BLOATED: [&'static str; 2] = ["table is", "tables are"];
+
+    fn read(row: &Row) -> Result<Self> {
+        Relation::read(row).map(Self)
+    }
+
+    fn relation(&self) -> &Relation {
+        &self.0
+    }
+
+    fn needed(&self) -> Option<f64> {
+        needed(&self.0)
+    }
+
+    fn finding(&self, bloat: &Bloat, severity: Severity) -> Finding {
+        finding(&self.0, bloat, severity)
+    }
+
+    fn stale(&self, of: usize) -> (String, String) {
+        let what = format!(
+            "the statistics of {} are missing or out of date, such as those of {}",
+            counted(of, "large table", "large tables"),
+            self.0.name
+        );
+        (what, format!("ANALYZE {};", self.0.name))
     }
 }
 
@@ -119,43 +142,6 @@ fn needed(table: &Relation) -> Option<f64> {
     let tuple = ITEM_POINTER + header + data_width(&table.columns)?;
     let a_page = ((table.block_size - PAGE_HEADER) * table.fill / tuple).floor().max(1.0);
     Some((table.rows / a_page).ceil())
-}
-
-fn report(tables: &[Relation], limits: &Limits) -> ProbeReport {
-    let floor = limits.get("wasted").warning.unwrap_or(0.0);
-    let (mut bloated, mut stale, mut judged) = (Vec::new(), Vec::new(), 0);
-    // A smaller one could be all air, and would not be worth a finding.
-    for table in tables.iter().filter(|table| table.bytes() >= floor) {
-        match needed(table).filter(|_| table.is_fresh()) {
-            Some(pages) => {
-                judged += 1;
-                let bloat = table.bloat(pages);
-                bloated.extend(bloat.severity(limits).map(|severity| (table, bloat, severity)));
-            }
-            None => stale.push(table),
-        }
-    }
-    bloated.sort_by(|a, b| b.1.wasted.total_cmp(&a.1.wasted));
-    let wasted: f64 = bloated.iter().map(|(_, bloat, _)| bloat.wasted).sum();
-    let summary = match bloated.len() {
-        0 => format!("{}, none bloated", counted(judged, "large table", "large tables")),
-        n => {
-            format!("{} bloated, {} of air", counted(n, "table is", "tables are"), Unit::Bytes.format(wasted))
-        }
-    };
-    let report = ProbeReport::new(summary)
-        .measure(Measurement::new("judged", judged as f64, Unit::Count))
-        .measure(Measurement::new("air", wasted, Unit::Bytes))
-        .findings(
-            bloated.iter().take(REPORTED).map(|(table, bloat, severity)| finding(table, bloat, *severity)),
-        );
-    let Some(first) = stale.first() else { return report };
-    let what = format!(
-        "the statistics of {} are missing or out of date, such as those of {}",
-        counted(stale.len(), "large table", "large tables"),
-        first.name
-    );
-    report.unseen(what, Some(format!("ANALYZE {};", first.name)))
 }
 
 fn finding(table: &Relation, bloat: &Bloat, severity: Severity) -> Finding {
