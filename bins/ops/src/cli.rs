@@ -123,8 +123,14 @@ pub(crate) struct ExplainArgs {
 #[derive(Debug, Args)]
 pub(crate) struct GrantsArgs {
     /// Only for these targets of the configuration
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", conflicts_with_all = ["postgres", "redis"])]
     pub(crate) targets: Vec<String>,
+    /// For a check of this PostgreSQL, without a configuration; or export OPS_POSTGRES_URL
+    #[arg(long, value_name = "URL")]
+    pub(crate) postgres: Option<String>,
+    /// For a check of this Redis or Valkey, without a configuration; or export OPS_REDIS_URL
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
     /// The role to give them to; by default the one that the target's URL names
     #[arg(long, value_name = "NAME")]
     pub(crate) role: Option<String>,

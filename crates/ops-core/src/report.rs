@@ -94,6 +94,27 @@ impl ProbeReport {
         self
     }
 
+    /// Says otherwise what cannot be run where this was seen: `instead` has the words for a remedy's statement or the
+    /// fix of what stayed hidden, or `None` to leave it as it is. A statement becomes advice.
+    #[must_use]
+    pub fn saying_instead(mut self, instead: impl Fn(&str) -> Option<String>) -> Self {
+        for remedy in self.findings.iter_mut().filter_map(|finding| finding.remedy.as_mut()) {
+            if let Some(words) = remedy.statement.as_deref().and_then(&instead) {
+                remedy.statement = None;
+                remedy.advice = Some(match remedy.advice.take() {
+                    Some(advice) => format!("{words}; {advice}"),
+                    None => words,
+                });
+            }
+        }
+        for unseen in &mut self.unseen {
+            if let Some(words) = unseen.fix.as_deref().and_then(&instead) {
+                unseen.fix = Some(words);
+            }
+        }
+        self
+    }
+
     /// The findings so far.
     pub fn found(&self) -> &[Finding] {
         &self.findings

@@ -7,6 +7,7 @@ use ops_core::{Requirement, Result};
 use serde::Deserialize;
 
 use crate::grants;
+use crate::provider::{Managed, Provider};
 use crate::quote;
 use crate::row::Row;
 
@@ -20,6 +21,8 @@ SELECT current_setting('server_version_num')::int4                       AS vers
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)      AS superuser,
        (SELECT json_agg(rolname) FROM pg_roles
          WHERE left(rolname, 3) = 'pg_' AND pg_has_role(current_user, oid, 'USAGE'))::text AS roles,
+       (SELECT json_agg(rolname) FROM pg_roles WHERE rolname IN (
+          'rds_superuser', 'cloudsqlsuperuser', 'azure_pg_admin', 'supabase_admin', 'neon_superuser'))::text AS provider_roles,
        pg_is_in_recovery()                                               AS in_recovery,
        CASE WHEN current_setting('compute_query_id') = 'off' THEN 'off'
             ELSE current_setting('pg_stat_statements.track', true) END   AS statements_tracked,
@@ -69,6 +72,8 @@ pub struct Capabilities {
     pub role: String,
     /// Whether the role is a superuser.
     pub superuser: bool,
+    /// Who runs the server; never [`Provider::Auto`].
+    pub provider: Provider,
     /// Whether the server is a standby.
     pub in_recovery: bool,
     /// What `pg_stat_statements` tracks: `off` without query ids, `None` where its library is not loaded.
@@ -89,17 +94,21 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    pub(crate) fn read(row: &Row) -> Result<Self> {
+    pub(crate) fn read(row: &Row, provider: Provider) -> Result<Self> {
         let json = |text: Option<String>| text.unwrap_or_else(|| "null".to_owned());
         let roles: Option<Vec<String>> = serde_json::from_str(&json(row.get("roles")?)).unwrap_or_default();
         let extensions: Option<BTreeMap<String, Extension>> =
             serde_json::from_str(&json(row.get("extensions")?)).unwrap_or_default();
+        let marks: Option<Vec<String>> =
+            serde_json::from_str(&json(row.get("provider_roles")?)).unwrap_or_default();
+        let superuser = row.get("superuser")?;
         Ok(Self {
             version_num: u32::try_from(row.get::<i32>("version_num")?).unwrap_or(0),
             version: row.get("version")?,
             database: row.get("database")?,
             role: row.get("role")?,
-            superuser: row.get("superuser")?,
+            superuser,
+            provider: provider.resolve(&marks.unwrap_or_default(), superuser),
             in_recovery: row.get("in_recovery")?,
             statements_tracked: row.get("statements_tracked")?,
             started_at: row.get("started_at")?,
@@ -145,6 +154,16 @@ impl Capabilities {
         self.granted.iter().any(|name| name == "sequence_last_value")
     }
 
+    /// What is different on the managed service that this is; `None` on a server of one's own.
+    pub(crate) fn managed(&self) -> Option<&'static Managed> {
+        self.provider.managed()
+    }
+
+    /// Whether the role has the rights of this predefined one.
+    pub(crate) fn holds(&self, role: &str) -> bool {
+        self.roles.iter().any(|held| held == role)
+    }
+
     /// What of `requires` is missing, as the words and the fix of an `Unknown`.
     pub(crate) fn missing(&self, requires: &[Requirement]) -> Option<Missing> {
         requires.iter().find_map(|requirement| self.lacks(requirement))
@@ -152,12 +171,10 @@ impl Capabilities {
 
     fn lacks(&self, requirement: &Requirement) -> Option<Missing> {
         match requirement {
-            Requirement::Role(role) if !self.roles.iter().any(|held| held == role) => {
-                Some(Missing::Unknown {
-                    what: format!("role {} does not have the rights of {role}", self.role),
-                    fix: format!("GRANT {role} TO {};", self.quoted_role()),
-                })
-            }
+            Requirement::Role(role) if !self.holds(role) => Some(Missing::Unknown {
+                what: format!("role {} does not have the rights of {role}", self.role),
+                fix: format!("GRANT {role} TO {};", self.quoted_role()),
+            }),
             Requirement::Extension(name) if self.extension(name).is_none() => Some(Missing::Unknown {
                 what: format!("extension {name} is not installed in database {}", self.database),
                 fix: format!("CREATE EXTENSION {name};"),
@@ -175,7 +192,12 @@ impl Capabilities {
                 Some(_) => None,
                 None => Some(Missing::Unknown {
                     what: format!("the statistics of columns are hidden from role {}", self.role),
-                    fix: grants::column_statistics(&self.quoted_role()),
+                    fix: match self.managed() {
+                        None => grants::column_statistics(&self.quoted_role()),
+                        Some(managed) => {
+                            grants::column_statistics_without_superuser(&self.quoted_role(), managed)
+                        }
+                    },
                 }),
             },
             Requirement::Role(_) | Requirement::Extension(_) | Requirement::ServerVersion(_) => None,

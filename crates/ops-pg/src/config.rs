@@ -9,6 +9,7 @@ use ops_core::quantity::{DurationText, SizeText};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::provider::Provider;
 use crate::required::RequiredConfig;
 
 pub use isolation::{IsolationConfig, TenantConfig};
@@ -34,6 +35,9 @@ pub struct PgConfig {
     pub required: RequiredConfig,
     /// The superusers that may log in; any other is a warning. By default all are shown, without alarm.
     pub superusers: Vec<String>,
+    /// Who runs the server: on a managed service much cannot be done or proven by SQL. "auto" goes by the role that
+    /// each service makes for its customers; a server of one's own that has such a role says "self".
+    pub provider: Provider,
     /// What this server is meant to be; by default either.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<ServerRole>,
@@ -183,6 +187,13 @@ impl PgConfig {
     #[must_use]
     pub fn with_role(mut self, role: ServerRole) -> Self {
         self.role = Some(role);
+        self
+    }
+
+    /// Says who runs the server.
+    #[must_use]
+    pub fn with_provider(mut self, provider: Provider) -> Self {
+        self.provider = provider;
         self
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use ops_core::{ProbeSpec, Requirement};
 
 use crate::probe::{Scope, registry};
+use crate::provider::{Managed, Provider};
 use crate::quote;
 
 /// What bloat estimates need.
@@ -50,6 +51,14 @@ fn column_statistics_statements(role: &str) -> Vec<String> {
     ]
 }
 
+/// The same where there is no superuser to own a view: nothing less than every row shows them.
+pub(crate) fn column_statistics_without_superuser(role: &str, managed: &Managed) -> String {
+    let title = managed.title;
+    format!(
+        "GRANT pg_read_all_data TO {role}; -- {title} has nothing less that shows them; it shows every row too"
+    )
+}
+
 /// Lets `role`, as SQL names it, read how far every sequence is. For a superuser to run, in each database.
 pub(crate) fn sequence_values(role: &str) -> String {
     on_one_line(&sequence_values_statements(role))
@@ -92,6 +101,18 @@ fn on_one_line(statements: &[String]) -> String {
 /// assert!(sql.contains("GRANT pg_monitor TO ops_monitor;"));
 /// ```
 pub fn grants(role: &str, databases: &[String]) -> String {
+    grants_on(Provider::Own, role, databases)
+}
+
+/// Like [`grants`], for who runs the server. On a managed service the administrator who runs the script is no
+/// superuser: what only a superuser can give is left out, and the script says so.
+///
+/// ```
+/// let sql = ops_pg::grants_on(ops_pg::Provider::Rds, "ops_monitor", &["shop".to_owned()]);
+/// assert!(!sql.contains("CREATE SCHEMA"));
+/// ```
+pub fn grants_on(provider: Provider, role: &str, databases: &[String]) -> String {
+    let managed = provider.managed();
     let name = quote::ident(role);
     let mut sql = format!(
         "DO $ops$ BEGIN\n  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {literal}) THEN\n    \
@@ -101,7 +122,7 @@ pub fn grants(role: &str, databases: &[String]) -> String {
     // It holds pg_read_all_stats, pg_read_all_settings and pg_stat_scan_tables, and the right to list the WAL.
     sql.push_str(&format!("GRANT pg_monitor TO {name};\n"));
     for needed in needs(Scope::Cluster) {
-        sql.push_str(&statements(&needed, &name));
+        sql.push_str(&lines(&statements(&needed, &name, managed)));
     }
     for database in databases {
         let quoted = quote::ident(database);
@@ -110,13 +131,32 @@ pub fn grants(role: &str, databases: &[String]) -> String {
             continue;
         };
         sql.push_str(&format!("\n{connect}\nGRANT CONNECT ON DATABASE {quoted} TO {name};\n"));
-        for needed in needs(Scope::Database) {
-            sql.push_str(&statements(&needed, &name));
+        let mut all: Vec<String> = Vec::new();
+        let needed =
+            needs(Scope::Database).into_iter().flat_map(|needed| statements(&needed, &name, managed));
+        let of_superuser = managed
+            .is_none()
+            .then(|| sequence_values_statements(&name).into_iter().chain(file_errors_statements(&name)));
+        for statement in needed.chain(of_superuser.into_iter().flatten()) {
+            if !all.contains(&statement) {
+                all.push(statement);
+            }
         }
-        sql.push_str(&lines(&sequence_values_statements(&name)));
-        sql.push_str(&lines(&file_errors_statements(&name)));
+        sql.push_str(&lines(&all));
+        sql.push_str(&managed.map(|managed| left_out(managed, &name)).unwrap_or_default());
     }
     sql
+}
+
+/// What a managed service gives nobody the right to give.
+fn left_out(managed: &Managed, role: &str) -> String {
+    format!(
+        "-- left out, for {title} has no superuser to give it: the statistics of columns, without which bloat is \
+         unknown\n-- (GRANT pg_read_all_data TO {role} would show them, and every row of every table)\n\
+         -- left out likewise: the last value of sequences; the owner of each schema's can run\n\
+         -- GRANT SELECT ON ALL SEQUENCES IN SCHEMA … TO {role}\n",
+        title = managed.title,
+    )
 }
 
 /// What the built-in probes of a scope need, each once.
@@ -127,16 +167,21 @@ fn needs(scope: Scope) -> Vec<Requirement> {
     requirements.filter(|needed| seen.insert(format!("{needed:?}"))).copied().collect()
 }
 
-fn statements(needed: &Requirement, role: &str) -> String {
+fn statements(needed: &Requirement, role: &str, managed: Option<&Managed>) -> Vec<String> {
     match needed {
-        needed if *needed == COLUMN_STATISTICS => lines(&column_statistics_statements(role)),
+        needed if *needed == COLUMN_STATISTICS => match managed {
+            None => column_statistics_statements(role),
+            Some(_) => Vec::new(),
+        },
         // No right, but a setting of the server: who wants rights for a role does not want that changed.
-        needed if *needed == ACTIVITY => String::new(),
-        Requirement::Extension(name) => format!("CREATE EXTENSION IF NOT EXISTS {name};\n"),
-        Requirement::Grant { statement, .. } => format!("{}\n", statement.replace("{role}", role)),
+        needed if *needed == ACTIVITY => Vec::new(),
+        Requirement::Extension(name) => vec![format!("CREATE EXTENSION IF NOT EXISTS {name}")],
+        Requirement::Grant { statement, .. } => {
+            vec![statement.replace("{role}", role).trim_end_matches(';').to_owned()]
+        }
         // Those of pg_monitor.
-        Requirement::Role(_) | Requirement::ServerVersion(_) | Requirement::Command(_) => String::new(),
-        _ => String::new(),
+        Requirement::Role(_) | Requirement::ServerVersion(_) | Requirement::Command(_) => Vec::new(),
+        _ => Vec::new(),
     }
 }
 
@@ -179,5 +224,15 @@ mod tests {
         let script = grants("Odd; x", &["x\nALTER ROLE evil SUPERUSER; --".to_owned()]);
         assert!(!script.contains("\nALTER"), "{script}");
         assert!(script.contains("GRANT pg_monitor TO \"Odd; x\";"), "{script}");
+    }
+
+    #[test]
+    fn nothing_is_said_twice() {
+        for provider in [Provider::Own, Provider::Rds] {
+            let script = grants_on(provider, "w", &["shop".to_owned()]);
+            let statements: Vec<&str> = script.lines().filter(|line| line.ends_with(';')).collect();
+            let different: BTreeSet<&str> = statements.iter().copied().collect();
+            assert_eq!(statements.len(), different.len(), "{script}");
+        }
     }
 }

@@ -17,6 +17,7 @@ mod periods;
 mod pgbouncer;
 mod probe;
 mod probes;
+mod provider;
 mod quote;
 mod required;
 mod row;
@@ -31,11 +32,12 @@ pub use config::{
     WalConfig,
 };
 pub use fleet::{SINGLE_PRIMARY, SinglePrimary};
-pub use grants::grants;
+pub use grants::{grants, grants_on};
 pub use metric::{MetricConfig, SqlMetric};
 #[cfg(feature = "telemetry")]
 pub use periods::PeriodTable;
 pub use probe::{BoundProbe, PgProbe, Scope, registry};
+pub use provider::Provider;
 pub use required::RequiredConfig;
 pub use row::Row;
 pub use target::PgTarget;

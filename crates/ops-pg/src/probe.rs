@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use ops_core::{Context, Error, HealthProbe, Limits, ProbeReport, ProbeSet, ProbeSpec, Result};
+use ops_core::{Context, Error, ErrorKind, HealthProbe, Limits, ProbeReport, ProbeSet, ProbeSpec, Result};
 
 use crate::capabilities::Missing;
 use crate::probes;
@@ -79,7 +79,21 @@ impl PgTarget {
 }
 
 impl BoundProbe {
+    /// What it sees, with steps that are possible where the server is.
     async fn look(&self, cx: &Context) -> Result<ProbeReport> {
+        let outcome = self.judge(cx).await;
+        let refused = |error: &Error| error.kind() == ErrorKind::PermissionDenied && error.fix().is_none();
+        if outcome.as_ref().is_err_and(|error| !refused(error)) {
+            return outcome;
+        }
+        let Some(managed) = self.target.managed(cx).await else { return outcome };
+        match outcome {
+            Ok(report) => Ok(report.saying_instead(|statement| managed.instead_of(statement))),
+            Err(error) => Err(error.with_fix(managed.refused())),
+        }
+    }
+
+    async fn judge(&self, cx: &Context) -> Result<ProbeReport> {
         let requires = self.probe.spec().requires;
         if !requires.is_empty() {
             match self.target.capabilities(cx).await?.missing(requires) {

@@ -8,12 +8,15 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, Postgres};
 
 use crate::capabilities::Capabilities;
+use crate::provider::Provider;
 
 /// The one connection to a cluster, as far as this run got with it.
 #[derive(Default)]
 pub(crate) struct Session {
     pub(crate) ready: Option<Ready>,
     pub(crate) failures: Vec<Failure>,
+    /// Who runs the server, as far as anybody got in.
+    pub(crate) provider: Option<Provider>,
     /// Who the server of an address is, as this run learnt it.
     pub(crate) identity: Option<(RunId, String, String)>,
 }

@@ -18,17 +18,17 @@ use crate::capabilities::Capabilities;
 use crate::config::{Databases, Every, PgConfig};
 use crate::error::translate;
 use crate::pgbouncer::Console;
+use crate::provider::{self, Managed};
 use crate::session::Session;
 use crate::url::{address_of, parse_url};
 
 /// Who the server is, where we may ask for it.
 pub(crate) const IDENTITY: &str = "SELECT system_identifier::text AS identity FROM pg_control_system()";
 
-/// Those of RDS, Azure and Cloud SQL let nobody in but the provider.
+/// `{provider}` stands for those that let nobody in but the provider.
 const EVERY_DATABASE: &str = "
 SELECT datname::text AS name FROM pg_database
- WHERE datallowconn AND NOT datistemplate
-   AND datname NOT IN ('rdsadmin', 'azure_maintenance', 'azure_sys', 'cloudsqladmin') ORDER BY datname";
+ WHERE datallowconn AND NOT datistemplate AND datname NOT IN ({provider}) ORDER BY datname";
 
 /// A database, and the one connection through which all its probes look. Cheap to clone; clones share the
 /// connection. Each run makes its own, when first needed. When it cannot be made, or the server stops answering
@@ -164,7 +164,7 @@ impl PgTarget {
             Databases::Named(names) => names.get(1..).unwrap_or_default().to_vec(),
             Databases::Every(Every::All) => {
                 let own = &self.capabilities(cx).await?.database;
-                let rows = self.read(cx, EVERY_DATABASE).await?;
+                let rows = self.read(cx, &EVERY_DATABASE.replace("{provider}", provider::DATABASES)).await?;
                 let names = rows.iter().map(|row| row.get("name")).collect::<Result<Vec<String>>>()?;
                 names.into_iter().filter(|name| name != own).collect()
             }
@@ -225,6 +225,11 @@ impl PgTarget {
     /// Those of [`PgTarget::read`].
     pub async fn capabilities(&self, cx: &Context) -> Result<Arc<Capabilities>> {
         self.greeting(cx).await.map(|(capabilities, _)| capabilities)
+    }
+
+    /// What is different on the managed service that this is; `None` also where nobody got in yet to see.
+    pub(crate) async fn managed(&self, cx: &Context) -> Option<&'static Managed> {
+        self.session(cx).await.ok()?.provider?.managed()
     }
 
     /// How long it took to connect in this run, log-in included; for a pool, to be handed a connection.

@@ -1,8 +1,8 @@
 //! The rights that a configuration needs: SQL and ACL commands, by target.
 
 use ops_cache::{RedisOptions, RedisTarget};
-use ops_core::{Context, Error, ErrorKind, Result};
-use ops_pg::PgTarget;
+use ops_core::{Context, Error, ErrorKind, Result, Secret};
+use ops_pg::{PgConfig, PgTarget, Provider};
 use serde::Serialize;
 
 use crate::config::Config;
@@ -17,6 +17,9 @@ pub struct TargetGrants {
     pub address: String,
     /// The program that takes the script: `psql` or `redis-cli`.
     pub program: &'static str,
+    /// Who may run it.
+    #[serde(skip)]
+    pub administrator: &'static str,
     /// Who gets the rights.
     pub role: String,
     /// What to run.
@@ -24,7 +27,8 @@ pub struct TargetGrants {
 }
 
 /// The rights for each of `targets` (all PostgreSQL and Redis targets, where none is named), for `role` or the role
-/// that the target's URL names. Asks a server only where its databases are "all".
+/// that the target's URL names. Asks a server where its databases are "all", which must succeed, and where its provider
+/// is "auto", which need not: the role may be the one that the script is to make.
 ///
 /// # Errors
 /// `InvalidInput` for a target that is not there or takes no rights; what keeps a server from naming its databases.
@@ -43,28 +47,80 @@ pub async fn grants(
     let mut grants = Vec::new();
     for (name, target) in config.postgres.iter().filter(|(name, _)| chosen(name)) {
         let postgres = PgTarget::connect_lazily(name, &target.url, target.config.clone())?;
-        let role = role.map_or_else(|| postgres.role(), str::to_owned);
-        let databases = postgres.databases(cx).await?;
-        let databases: Vec<String> =
-            databases.iter().map(|database| database.database().unwrap_or_else(|| postgres.role())).collect();
-        grants.push(TargetGrants {
-            target: name.clone(),
-            address: postgres.address().to_owned(),
-            program: "psql",
-            script: ops_pg::grants(&role, &databases),
-            role,
-        });
+        grants.push(of_postgres(cx, &postgres, role).await?);
     }
     for (name, target) in config.redis.iter().filter(|(name, _)| chosen(name)) {
         let redis = RedisTarget::connect_lazily(name, &target.url, RedisOptions::from(&target.config))?;
-        let role = role.unwrap_or_else(|| redis.user()).to_owned();
-        grants.push(TargetGrants {
-            target: name.clone(),
-            address: redis.address().to_owned(),
-            program: "redis-cli",
-            script: ops_cache::grants(&redis, &role),
-            role,
-        });
+        grants.push(of_redis(&redis, role));
     }
     Ok(grants)
+}
+
+/// The rights for a PostgreSQL and a Redis given by their URLs alone, as a check of these needs them.
+///
+/// # Errors
+/// `InvalidInput` for a URL that is none.
+pub async fn grants_of_urls(
+    cx: &Context,
+    postgres: Option<&Secret>,
+    redis: Option<&Secret>,
+    role: Option<&str>,
+) -> Result<Vec<TargetGrants>> {
+    let mut grants = Vec::new();
+    if let Some(url) = postgres {
+        let postgres = PgTarget::connect_lazily("postgres", url, PgConfig::default())?;
+        grants.push(of_postgres(cx, &postgres, role).await?);
+    }
+    if let Some(url) = redis {
+        let redis = RedisTarget::connect_lazily("redis", url, RedisOptions::default())?;
+        grants.push(of_redis(&redis, role));
+    }
+    Ok(grants)
+}
+
+async fn of_postgres(cx: &Context, postgres: &PgTarget, role: Option<&str>) -> Result<TargetGrants> {
+    let role = role.map_or_else(|| postgres.role(), str::to_owned);
+    let (provider, doubt) = provider(cx, postgres).await;
+    let databases = postgres.databases(cx).await?;
+    let databases: Vec<String> =
+        databases.iter().map(|database| database.database().unwrap_or_else(|| postgres.role())).collect();
+    Ok(TargetGrants {
+        target: postgres.name().to_owned(),
+        address: postgres.address().to_owned(),
+        program: "psql",
+        administrator: match provider {
+            Provider::Own => "a superuser",
+            _ => "the administrator that the provider made",
+        },
+        script: doubt + &ops_pg::grants_on(provider, &role, &databases),
+        role,
+    })
+}
+
+fn of_redis(redis: &RedisTarget, role: Option<&str>) -> TargetGrants {
+    let role = role.unwrap_or_else(|| redis.user()).to_owned();
+    TargetGrants {
+        target: redis.name().to_owned(),
+        address: redis.address().to_owned(),
+        program: "redis-cli",
+        administrator: "an administrator",
+        script: ops_cache::grants(redis, &role),
+        role,
+    }
+}
+
+/// Who runs the server, and a comment for the script where it could not be asked.
+async fn provider(cx: &Context, postgres: &PgTarget) -> (Provider, String) {
+    match postgres.config().provider {
+        Provider::Auto => match postgres.capabilities(cx).await {
+            Ok(capabilities) => (capabilities.provider, String::new()),
+            Err(_) => (
+                Provider::Own,
+                "-- the server did not let ops see whether it is a managed service; on one, set its provider in \
+                 ops.toml\n"
+                    .to_owned(),
+            ),
+        },
+        told => (told, String::new()),
+    }
 }

@@ -12,6 +12,8 @@ mod grants;
 mod help;
 #[path = "demo/local.rs"]
 mod local;
+#[path = "faces/managed.rs"]
+mod managed;
 #[path = "faces/renderings.rs"]
 mod renderings;
 #[path = "faces/secrets.rs"]

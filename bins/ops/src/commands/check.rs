@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use ops_core::{Context, Error, ErrorKind, HealthReport, ProbeSetOptions, Secret, exit};
+use ops_core::{Context, Error, ErrorKind, HealthReport, ProbeSetOptions, exit};
 use ops_runbook::config::Config;
 use ops_runbook::system::{Selection, System};
 
-use super::{Failure, config_path, interruptible, read_config};
+use super::{Failure, interruptible, read_config, urls};
 use crate::cli::{CheckArgs, Global, Output};
 use crate::output;
 
@@ -34,7 +34,7 @@ pub(super) fn run(global: &Global, args: &CheckArgs) -> ExitCode {
 
 fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
     let mut options = ProbeSetOptions::default();
-    let urls = urls(global, args);
+    let urls = urls(global, &args.postgres, &args.redis);
     let mut config = None;
     let mut system = match &urls {
         (None, None) => {
@@ -65,18 +65,6 @@ fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
             false => Ok(report),
         }
     })
-}
-
-/// The URLs to check without a configuration, each typed or else exported. With a configuration at hand and nothing
-/// typed there are none: an exported URL must not stand in for a file that was asked for.
-fn urls(global: &Global, args: &CheckArgs) -> (Option<Secret>, Option<Secret>) {
-    let typed = args.postgres.is_some() || args.redis.is_some();
-    if !typed && (global.config.is_some() || config_path(global).exists()) {
-        return (None, None);
-    }
-    let exported = |name| std::env::var(name).ok().filter(|url| !url.is_empty());
-    let url = |typed: &Option<String>, name| typed.clone().or_else(|| exported(name)).map(Secret::from);
-    (url(&args.postgres, "OPS_POSTGRES_URL"), url(&args.redis, "OPS_REDIS_URL"))
 }
 
 fn system_of(config: &Config, args: &CheckArgs) -> Result<System, Failure> {

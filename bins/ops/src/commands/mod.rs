@@ -12,7 +12,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ops_core::{Context, Error, exit};
+use ops_core::{Context, Error, Secret, exit};
 use ops_runbook::config::{Config, ConfigErrors};
 
 use crate::cli::{Cli, Command, Global};
@@ -102,6 +102,22 @@ fn read_config(global: &Global) -> Result<Config, Failure> {
         output::say(&format!("{}:{remark}", path.display()));
     }
     Ok(config)
+}
+
+/// The URLs to use without a configuration, each typed or else exported. With a configuration at hand and nothing
+/// typed there are none: an exported URL must not stand in for a file that was asked for.
+fn urls(
+    global: &Global,
+    postgres: &Option<String>,
+    redis: &Option<String>,
+) -> (Option<Secret>, Option<Secret>) {
+    let typed = postgres.is_some() || redis.is_some();
+    if !typed && (global.config.is_some() || config_path(global).exists()) {
+        return (None, None);
+    }
+    let exported = |name| std::env::var(name).ok().filter(|url| !url.is_empty());
+    let url = |typed: &Option<String>, name| typed.clone().or_else(|| exported(name)).map(Secret::from);
+    (url(postgres, "OPS_POSTGRES_URL"), url(redis, "OPS_REDIS_URL"))
 }
 
 /// Runs work that Ctrl-C and SIGTERM cancel, saying `farewell`. What they ended is told from what failed.

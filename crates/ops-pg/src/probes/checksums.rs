@@ -9,6 +9,7 @@ use ops_core::{
 use serde_json::json;
 
 use crate::probe::{PgProbe, Scope};
+use crate::provider::Managed;
 use crate::target::PgTarget;
 
 /// Serves PostgreSQL 14 and later. Without checksums the count is null. The row without a database counts the
@@ -72,6 +73,13 @@ impl PgProbe for Checksums {
     async fn probe(&self, cx: &Context, pg: &PgTarget, limits: &Limits) -> Result<ProbeReport> {
         let rows = pg.read(cx, SQL).await?;
         let enabled = rows.first().map(|row| row.get::<bool>("enabled")).transpose()?.unwrap_or(false);
+        let managed = pg.capabilities(cx).await?.managed();
+        if let Some(managed) = managed.filter(|_| !enabled) {
+            let title = managed.title;
+            return Ok(ProbeReport::not_applicable(format!(
+                "data checksums are off, and the storage is {title}'s: nobody else can switch them on"
+            )));
+        }
         if !enabled {
             let message =
                 "data checksums are off: damage to a page goes unnoticed until its contents make no sense";
@@ -91,7 +99,7 @@ impl PgProbe for Checksums {
                 .judged_by(limits.get("failures"));
             let Some(severity) = Severity::of(measured.status()) else { continue };
             let last: Option<DateTime<Utc>> = row.get("last_failure")?;
-            let finding = failed(severity, &database, failures, last).evidence(json!({
+            let finding = failed(severity, &database, failures, last, managed).evidence(json!({
                 "database": database, "failures": failures, "last_failure": last,
                 "counted_since": row.get::<Option<DateTime<Utc>>>("counted_since")?,
             }));
@@ -106,13 +114,21 @@ impl PgProbe for Checksums {
     }
 }
 
-fn failed(severity: Severity, database: &str, failures: i64, last: Option<DateTime<Utc>>) -> Finding {
+fn failed(
+    severity: Severity,
+    database: &str,
+    failures: i64,
+    last: Option<DateTime<Utc>>,
+    managed: Option<&Managed>,
+) -> Finding {
     let pages = if failures == 1 { "1 page".to_owned() } else { format!("{failures} pages") };
     let when =
         last.map(|last| format!(", last at {}", last.format("%Y-%m-%d %H:%M:%S UTC"))).unwrap_or_default();
     let message = format!("{pages} of {database} read with a wrong checksum{when}");
-    Finding::new(severity, "pg.checksums.failed", message).object(database).remedy(Remedy::advice(
-        "stop backups from expiring, find the relation in the server's log (\"invalid page in block\"), and look at \
-         the disk",
-    ))
+    let disk = managed.map_or("look at the disk".to_owned(), |managed| {
+        format!("open a case with {}, whose disk it is", managed.title)
+    });
+    Finding::new(severity, "pg.checksums.failed", message).object(database).remedy(Remedy::advice(format!(
+        "stop backups from expiring, find the relation in the server's log (\"invalid page in block\"), and {disk}"
+    )))
 }

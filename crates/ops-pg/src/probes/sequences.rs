@@ -130,7 +130,14 @@ impl PgProbe for Sequences {
         }
         let Some(first) = hidden.first() else { return Ok(report) };
         // SELECT on each would do too, and would miss the next one.
-        let fix = grants::sequence_values(&capabilities.quoted_role());
+        let fix = match capabilities.managed() {
+            None => grants::sequence_values(&capabilities.quoted_role()),
+            Some(_) => format!(
+                "GRANT SELECT ON SEQUENCE {} TO {}; -- by its owner, and so for each",
+                first.name,
+                capabilities.quoted_role()
+            ),
+        };
         let what = format!("{} of {} hidden, such as {}", hidden.len(), are(sequences.len()), first.name);
         Ok(report.summary(what.clone()).unseen(what, Some(fix)))
     }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::words::counted;
 use crate::probe::{PgProbe, Scope};
+use crate::provider::Managed;
 use crate::target::PgTarget;
 
 /// Serves PostgreSQL 14 and later. Sessions from other hosts: not over the socket, not over the loopback. GSSAPI
@@ -80,7 +81,8 @@ impl PgProbe for Ssl {
                 });
             }
         }
-        Ok(judge(offered, &remote, pg.address()))
+        let managed = pg.capabilities(cx).await?.managed();
+        Ok(judge(offered, &remote, pg.address(), managed))
     }
 }
 
@@ -93,7 +95,7 @@ struct Remote {
     sessions: i64,
 }
 
-fn judge(offered: bool, remote: &[Remote], server: &str) -> ProbeReport {
+fn judge(offered: bool, remote: &[Remote], server: &str, managed: Option<&Managed>) -> ProbeReport {
     let sum = |encrypted: bool| -> i64 {
         remote.iter().filter(|r| r.encrypted == encrypted).map(|remote| remote.sessions).sum()
     };
@@ -111,7 +113,12 @@ fn judge(offered: bool, remote: &[Remote], server: &str) -> ProbeReport {
             format!("the server offers no TLS and has {} from other hosts", sessions(plain)),
         )
         .object(server)
-        .remedy(Remedy::advice("set ssl_cert_file, ssl_key_file and ssl = on, then SELECT pg_reload_conf()"))
+        .remedy(Remedy::advice(match managed {
+            Some(managed) => {
+                format!("switch ssl on in {}; the certificate is the provider's", managed.settings)
+            }
+            None => "set ssl_cert_file, ssl_key_file and ssl = on, then SELECT pg_reload_conf()".to_owned(),
+        }))
     });
     let mut roles: Vec<&str> = remote.iter().filter(|r| !r.encrypted).map(|r| r.role.as_str()).collect();
     roles.sort_unstable();
@@ -120,10 +127,10 @@ fn judge(offered: bool, remote: &[Remote], server: &str) -> ProbeReport {
         .measure(Measurement::new("plain", plain as f64, Unit::Count))
         .measure(Measurement::new("encrypted", encrypted as f64, Unit::Count))
         .findings(off)
-        .findings(roles.into_iter().map(|role| in_the_clear(role, remote)))
+        .findings(roles.into_iter().map(|role| in_the_clear(role, remote, managed)))
 }
 
-fn in_the_clear(role: &str, remote: &[Remote]) -> Finding {
+fn in_the_clear(role: &str, remote: &[Remote], managed: Option<&Managed>) -> Finding {
     let rows: Vec<_> = remote.iter().filter(|r| !r.encrypted && r.role == role).collect();
     let sessions: i64 = rows.iter().map(|row| row.sessions).sum();
     let from = match rows.as_slice() {
@@ -134,7 +141,13 @@ fn in_the_clear(role: &str, remote: &[Remote]) -> Finding {
     let finding =
         Finding::warning("pg.ssl.plain", format!("{role} has {sessions} from {from} without encryption"))
             .object(role)
-            .remedy(Remedy::advice("let its URL say sslmode=verify-full, then allow it by hostssl only"));
+            .remedy(Remedy::advice(match managed {
+                Some(managed) => format!(
+                    "let its URL say sslmode=verify-full, then have {} require TLS of everybody",
+                    managed.title
+                ),
+                None => "let its URL say sslmode=verify-full, then allow it by hostssl only".to_owned(),
+            }));
     rows.iter().fold(finding, |finding, row| {
         finding.evidence(json!({
             "role": row.role, "client": row.client, "application": row.application, "sessions": row.sessions,
@@ -165,7 +178,7 @@ mod tests {
             // Encrypted by GSSAPI.
             (false, vec![remote(true)], Status::Ok),
         ] {
-            assert_eq!(judge(offered, &remote, "db:5432").status(), expected);
+            assert_eq!(judge(offered, &remote, "db:5432", None).status(), expected);
         }
     }
 }

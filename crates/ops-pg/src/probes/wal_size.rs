@@ -8,6 +8,7 @@ use ops_core::{
 use serde_json::json;
 
 use crate::probe::{PgProbe, Scope};
+use crate::provider::Managed;
 use crate::target::PgTarget;
 
 /// Serves PostgreSQL 14 and later. pg_settings has both sizes in megabytes.
@@ -72,7 +73,11 @@ impl PgProbe for WalSize {
     }
 
     async fn probe(&self, cx: &Context, pg: &PgTarget, limits: &Limits) -> Result<ProbeReport> {
-        let rows = pg.read(cx, SQL).await?;
+        let managed = pg.capabilities(cx).await?.managed();
+        let rows = match (pg.read(cx, SQL).await, managed) {
+            (Err(error), Some(managed)) if refused(error.kind()) => return Ok(elsewhere(managed, &error)),
+            (read, _) => read?,
+        };
         let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Bug, "read the size of the WAL"))?;
         let (files, bytes): (i64, i64) = (row.get("files")?, row.get("bytes")?);
         let (max, keep): (i64, i64) = (row.get("max_wal_size")?, row.get("wal_keep_size")?);
@@ -103,5 +108,20 @@ impl PgProbe for WalSize {
             .measure(Measurement::new("size", bytes as f64, Unit::Bytes))
             .measure(ratio);
         Ok(share.into_iter().fold(report, ProbeReport::measure))
+    }
+}
+
+fn refused(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::PermissionDenied | ErrorKind::Unsupported | ErrorKind::NotFound)
+}
+
+/// What a managed service keeps to itself: the files of its WAL, or that there are none.
+fn elsewhere(managed: &Managed, error: &Error) -> ProbeReport {
+    match managed.wal {
+        Some(metric) => ProbeReport::unknown(
+            format!("{} does not show the files of pg_wal: {}", managed.title, error.report()),
+            Some(format!("look at {metric}")),
+        ),
+        None => ProbeReport::not_applicable(format!("{} keeps the WAL outside the server", managed.title)),
     }
 }

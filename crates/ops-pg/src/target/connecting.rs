@@ -30,7 +30,13 @@ impl PgTarget {
             },
             // Another database's connection is closed first. Another run's proves nothing about now, neither
             // that new ones are accepted nor that the role's rights are still the same.
-            Some(_) | None => self.greet(cx).await,
+            Some(_) | None => {
+                let greeted = self.greet(cx).await;
+                if let Ok((_, ready)) = &greeted {
+                    session.provider = Some(ready.capabilities.provider);
+                }
+                greeted
+            }
         };
         opened.inspect_err(|error| session.fail(run, address, error))
     }
@@ -52,7 +58,7 @@ impl PgTarget {
         }
         let rows = sent?;
         let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Bug, "read the capabilities"))?;
-        let capabilities = Arc::new(Capabilities::read(row)?);
+        let capabilities = Arc::new(Capabilities::read(row, self.inner.config.provider)?);
         let address = self.inner.address.clone();
         Ok((link, Ready { run: cx.run_id(), address, tag, link: None, connected_in, capabilities }))
     }

@@ -81,6 +81,11 @@ impl Archiver {
         Some((self.position? / self.segment_size.max(1) - archived - 1).max(0))
     }
 
+    /// Whether the archiver shows that anything is, or should be, archived by it.
+    pub(super) fn shows_archiving(&self) -> bool {
+        self.mode != "off" && (self.failing || self.last_archived_wal.is_some())
+    }
+
     /// Whether something may wait, so that looking for it is worth a listing.
     pub(super) fn may_wait(&self) -> bool {
         self.failing || self.segments_behind() != Some(0)
@@ -94,9 +99,13 @@ impl Archiver {
             (false, Some(n)) => format!("{n} segments are not archived yet"),
             (false, None) => "what was archived last is not known".to_owned(),
         };
+        let fix = match capabilities.managed().filter(|_| capabilities.holds("pg_monitor")) {
+            Some(managed) => format!("look at {}", managed.restores),
+            None => format!("GRANT pg_monitor TO {};", capabilities.quoted_role()),
+        };
         ProbeReport::unknown(
             format!("{why}, and role {} may not see since when WAL waits", capabilities.role),
-            Some(format!("GRANT pg_monitor TO {};", capabilities.quoted_role())),
+            Some(fix),
         )
     }
 }

@@ -12,6 +12,7 @@ use ops_core::{
 use self::backlog::{Archiver, READY, SQL, waiting};
 use self::judge::{State, judge};
 use crate::probe::{PgProbe, Scope};
+use crate::provider::Managed;
 use crate::target::PgTarget;
 
 static SPEC: ProbeSpec = ProbeSpec {
@@ -24,7 +25,8 @@ static SPEC: ProbeSpec = ProbeSpec {
                    nothing, so the age of the last success alone says nothing. Where a finished segment is not \
                    archived yet, or the last try failed, the files that wait are counted, and the age of the oldest \
                    one is what counts. With a recovery point objective (archive.rpo): that archiving is on, that \
-                   archive_timeout is within it, and that nothing waits for longer.",
+                   archive_timeout is within it, and that nothing waits for longer. On a managed service that shows nothing of its archiving, \
+                   whether it can restore is unknown.",
         queries: &[("the archiver and the current position", SQL), ("files that wait, where any may", READY)],
         codes: &[
             ("pg.archiving.off", "a recovery point objective is configured, and archiving is off"),
@@ -89,6 +91,9 @@ impl PgProbe for Archiving {
         if capabilities.in_recovery && archiver.mode != "always" {
             return Ok(ProbeReport::not_applicable("this standby leaves archiving to its primary"));
         }
+        if let Some(managed) = capabilities.managed().filter(|_| !archiver.shows_archiving()) {
+            return Ok(unproven(managed));
+        }
         if archiver.mode == "off" {
             return Ok(match rpo {
                 None => ProbeReport::not_applicable("archive_mode is off"),
@@ -108,6 +113,17 @@ impl PgProbe for Archiving {
         let state = State { archiver: &archiver, backlog, rpo, address: pg.address() };
         Ok(judge(&state, limits))
     }
+}
+
+/// A managed service keeps what a restore needs in its own way, mostly without the archiver.
+fn unproven(managed: &Managed) -> ProbeReport {
+    ProbeReport::unknown(
+        format!(
+            "{} archives in its own way: SQL does not show from when to when it can restore",
+            managed.title
+        ),
+        Some(format!("look at {}, and try a restore", managed.restores)),
+    )
 }
 
 fn off(address: &str) -> ProbeReport {

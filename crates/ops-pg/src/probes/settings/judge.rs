@@ -6,6 +6,7 @@ use ops_core::{Finding, Limits, ProbeReport, Remedy, Severity};
 use serde_json::json;
 
 use super::advice;
+use crate::provider::Managed;
 
 /// A setting in force.
 #[derive(Clone, Debug, Default)]
@@ -102,9 +103,15 @@ const RULES: &[Rule] = &[
     },
 ];
 
-pub(super) fn judge(settings: &Settings, memory_gib: Option<f64>, limits: &Limits) -> ProbeReport {
+pub(super) fn judge(
+    settings: &Settings,
+    memory_gib: Option<f64>,
+    managed: Option<&Managed>,
+    limits: &Limits,
+) -> ProbeReport {
     let wrong = RULES.iter().filter_map(|rule| rule.finding(settings));
-    let pending = settings.0.values().filter(|setting| setting.pending_restart).map(pending);
+    let pending = settings.0.values().filter(|setting| setting.pending_restart);
+    let pending = pending.map(|setting| waits(setting, managed));
     let mut findings: Vec<Finding> = wrong.chain(pending).collect();
     findings.extend(advice::checkpoints(settings, limits));
     findings.extend(memory_gib.into_iter().flat_map(|memory| advice::memory(settings, memory, limits)));
@@ -145,17 +152,21 @@ impl Rule {
     }
 }
 
-fn pending(setting: &Setting) -> Finding {
+fn waits(setting: &Setting, managed: Option<&Managed>) -> Finding {
     let message = format!(
-        "{} was changed in a file and waits for a restart: {}{} is in force",
-        setting.name, setting.value, setting.unit
+        "{} was changed{} and waits for a restart: {}{} is in force",
+        setting.name,
+        if managed.is_some() { "" } else { " in a file" },
+        setting.value,
+        setting.unit
     );
+    let back = managed.map_or("into the file".to_owned(), |managed| format!("in {}", managed.settings));
     Finding::new(Severity::Warning, "pg.settings.pending_restart", message)
         .object(setting.name.clone())
         .evidence(setting.evidence())
-        .remedy(Remedy::advice(
-            "plan a restart, or put the old value back into the file: a crash would apply it unplanned",
-        ))
+        .remedy(Remedy::advice(format!(
+            "plan a restart, or put the old value back {back}: a crash would apply it unplanned"
+        )))
 }
 
 /// An entry of a configuration file that the server could not apply.
@@ -198,7 +209,7 @@ mod tests {
 
     fn codes(settings: &Settings, memory: Option<f64>) -> Vec<String> {
         let limits = Limits::defaults(&super::super::SPEC);
-        let report = judge(settings, memory, &limits);
+        let report = judge(settings, memory, None, &limits);
         report.found().iter().filter_map(|f| Some(format!("{} {}", f.code, f.object.as_deref()?))).collect()
     }
 
@@ -254,7 +265,7 @@ mod tests {
             ("ignore_checksum_failure", "on", ""),
             ("autovacuum", "off", ""),
         ]);
-        let report = judge(&unsafe_ones, None, &Limits::defaults(&super::super::SPEC));
+        let report = judge(&unsafe_ones, None, None, &Limits::defaults(&super::super::SPEC));
         assert_eq!((report.status(), report.found().len()), (Status::Critical, 3));
     }
 }

@@ -40,7 +40,8 @@ static SPEC: ProbeSpec = ProbeSpec {
         measures: "The settings in force in the database probed: those that risk data or switch off maintenance; \
                    those changed in a file and waiting for a restart; entries of files that have an error; how \
                    checkpoints are spread; and, where `memory_gib` says how much memory the server's machine has, \
-                   whether shared_buffers and work_mem fit. Without that nothing is assumed about it.",
+                   whether shared_buffers and work_mem fit. Without that nothing is assumed about it. On a managed service the \
+                   files are the provider's, and are not looked at.",
         queries: &[("settings", SETTINGS), ("entries of files that have an error", FILES)],
         codes: &[
             ("pg.settings.unsafe", "a setting risks data, or hides that it is damaged"),
@@ -133,9 +134,14 @@ impl PgProbe for ServerSettings {
                 pending_restart: row.get("pending_restart")?,
             });
         }
-        let report = judge::judge(&settings, pg.config().memory_gib, limits);
+        let capabilities = pg.capabilities(cx).await?;
+        let managed = capabilities.managed();
+        let report = judge::judge(&settings, pg.config().memory_gib, managed, limits);
+        if managed.is_some() {
+            return Ok(report);
+        }
         if !files_readable {
-            let role = pg.capabilities(cx).await?.quoted_role();
+            let role = capabilities.quoted_role();
             let fix = grants::file_errors(&role);
             return Ok(report.unseen("errors in configuration files are hidden from this role", Some(fix)));
         }

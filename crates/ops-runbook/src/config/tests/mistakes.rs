@@ -62,6 +62,10 @@ fn unknown_keys_name_the_nearest() {
             "ops.toml:3:1: unknown key `databse` in [postgres.main]; did you mean `databases`?",
         ),
         (
+            "provder = \"rds\"",
+            "ops.toml:3:1: unknown key `provder` in [postgres.main]; did you mean `provider`?",
+        ),
+        (
             "rls = { schema = [\"public\"] }",
             "ops.toml:3:9: unknown key `schema` in `rls` in [postgres.main]; did you mean `schemas`?",
         ),

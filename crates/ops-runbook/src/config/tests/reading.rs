@@ -138,20 +138,28 @@ fn what_a_postgres_server_has_to_achieve_is_read() {
     let text = "[postgres.main]
 url = \"postgres:///shop\"
 role = \"standby\"
+provider = \"cloudsql\"
 archive.rpo = \"15min\"
 wal.disk = \"100GiB\"";
     let config = read(text).unwrap_or_else(|errors| panic!("{errors}"));
     let expected = ops_pg::PgConfig::default()
         .with_role(ops_pg::ServerRole::Standby)
+        .with_provider(ops_pg::Provider::CloudSql)
         .with_rpo(Duration::from_secs(900))
         .with_wal_disk(100 << 30);
     assert_eq!(config.postgres["main"].config, expected);
     let shown = config.show(&[]);
-    for line in ["role = \"standby\"\n", "archive.rpo = \"15min\"\n", "wal.disk = \"100GiB\"\n"] {
+    for line in [
+        "role = \"standby\"\n",
+        "provider = \"cloudsql\"\n",
+        "archive.rpo = \"15min\"\n",
+        "wal.disk = \"100GiB\"\n",
+    ] {
         assert!(shown.contains(line), "{line} in {shown}");
     }
     for (wrong, said) in [
         ("role = \"replica\"", "role"),
+        ("provider = \"cloudsq\"", "cloudsql"),
         ("archive.rpo = 900", "a duration such as"),
         ("archive.rpo = \"15m\"", "a duration such as"),
         ("wal.disk = 100", "a size such as"),
