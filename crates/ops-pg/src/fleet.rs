@@ -100,7 +100,7 @@ impl HealthProbe for SinglePrimary {
 }
 
 /// The cluster, the server in it, and whether it takes writes.
-async fn identified(cx: &Context, target: &PgTarget) -> Result<(String, String, bool)> {
+pub(crate) async fn identified(cx: &Context, target: &PgTarget) -> Result<(String, String, bool)> {
     let rows = target.read(cx, IDENTITY).await?;
     let identity = rows.first().map(|row| row.get::<String>("identity")).transpose()?.unwrap_or_default();
     let capabilities = target.capabilities(cx).await?;

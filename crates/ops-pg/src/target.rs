@@ -59,6 +59,8 @@ struct Inner {
     config: PgConfig,
     source: Source,
     pgbouncer: Option<Console>,
+    /// The other servers that are configured, any of which may be a copy of this one.
+    others: Vec<PgTarget>,
     /// Shared by the targets of one cluster's databases: they take turns on one connection.
     session: Arc<Mutex<Session>>,
 }
@@ -87,7 +89,7 @@ impl Inner {
             .disable_statement_logging();
         let address = address_of(&options);
         let source = Source::Options { options: Box::new(options), tag };
-        Self { name, address, config, source, pgbouncer: None, session }
+        Self { name, address, config, source, pgbouncer: None, others: Vec::new(), session }
     }
 }
 
@@ -135,6 +137,7 @@ impl PgTarget {
                 config,
                 source,
                 pgbouncer: None,
+                others: Vec::new(),
                 session: Arc::default(),
             }),
         }
@@ -151,6 +154,7 @@ impl PgTarget {
         let mut inner =
             Inner::of_options(self.inner.name.clone(), options, self.inner.config.clone(), session);
         inner.pgbouncer.clone_from(&self.inner.pgbouncer);
+        inner.others.clone_from(&self.inner.others);
         Self { inner: Arc::new(inner) }
     }
 
@@ -182,6 +186,18 @@ impl PgTarget {
         let mut inner = self.inner.as_ref().clone();
         inner.pgbouncer = Some(Console::new(&inner.name, url)?);
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Says which other servers are configured: its standbys may be among them, and count what this one does not.
+    #[must_use]
+    pub fn with_others(&self, others: impl IntoIterator<Item = PgTarget>) -> Self {
+        let mut inner = self.inner.as_ref().clone();
+        inner.others = others.into_iter().collect();
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn others(&self) -> &[PgTarget] {
+        &self.inner.others
     }
 
     pub(crate) fn pgbouncer(&self) -> Option<&Console> {

@@ -96,11 +96,15 @@ impl System {
             if let Some(console) = &target.pgbouncer {
                 postgres = postgres.with_pgbouncer(console)?;
             }
-            system.add_postgres(&postgres, |spec| config.limits_for(spec));
-            if matches!(target.config.databases, Databases::Every(_)) {
-                system.every_database.push(postgres.clone());
-            }
             clusters.insert(name.as_str(), postgres);
+        }
+        for (name, postgres) in &clusters {
+            let others = clusters.iter().filter(|(other, _)| *other != name).map(|(_, other)| other.clone());
+            let postgres = postgres.with_others(others);
+            system.add_postgres(&postgres, |spec| config.limits_for(spec));
+            if matches!(postgres.config().databases, Databases::Every(_)) {
+                system.every_database.push(postgres);
+            }
         }
         if clusters.len() > 1 {
             let spec = &ops_pg::SINGLE_PRIMARY;

@@ -1,12 +1,15 @@
 //! `pg.index_unused`: indexes that no query has used.
 
+mod elsewhere;
+
 use async_trait::async_trait;
 use ops_core::{
-    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Result,
-    Severity, ThresholdSpec, Unit,
+    Context, Direction, Error, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
+    Result, Severity, ThresholdSpec, Unit,
 };
 use serde_json::json;
 
+use self::elsewhere::Elsewhere;
 use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
@@ -26,7 +29,7 @@ SELECT extract(epoch FROM now() - coalesce((SELECT stats_reset FROM pg_stat_data
 /// speed depends on: unique, exclusion, replica identity and constraints' indexes, and those of partitioned tables,
 /// which live and die with their parent's. Commit timestamps, where they are kept, tell how young an index is.
 const SQL: &str = "
-SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name,
+SELECT i.indexrelid::int8 AS index, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name,
        quote_ident(n.nspname) || '.' || quote_ident(t.relname) AS table_name,
        (c.relpages * current_setting('block_size')::int8)::int8 AS bytes,
        pg_stat_get_numscans(i.indexrelid)::float8 AS scans,
@@ -58,17 +61,23 @@ static SPEC: ProbeSpec = ProbeSpec {
         measures: "Scans of each index since the counters were reset: UNUSED (none), LOW_USAGE (under 100), ACTIVE. \
                    Unique, exclusion, replica identity and constraints' indexes are left out, and those of \
                    partitioned tables. Shown without alarm until the counters are 30 days old: a monthly report \
-                   counts too. A standby counts its own scans, and is asked by itself: while one is attached, or has \
-                   a slot, this server's figures are half the truth and do not alarm. When an index was made is not \
+                   counts too. A standby counts its own scans: those that are configured beside this server are asked, \
+                   and what one of them uses is used. While there are others, attached or with a slot, this server's \
+                   figures are half the truth and do not alarm; one that is configured and cannot be asked makes the \
+                   answer unknown where it would alarm. When an index was made is not \
                    in the catalogue, except where track_commit_timestamp is on.",
-        queries: &[("how long scans have been counted", WINDOW), ("indexes and their scans", SQL)],
+        queries: &[
+            ("how long scans have been counted", WINDOW),
+            ("indexes and their scans", SQL),
+            ("scans on a standby, where an index may be unused", elsewhere::SQL),
+        ],
         codes: &[(
             "pg.index.unused",
             "an index was not used (info until the counters are old enough, or with standbys)",
         )],
         versions: "PostgreSQL 14 and later; the time of the last scan from 16",
-        cost: "one pass over pg_index and the counters of indexes, in memory",
-        remedy: "Look at every standby first, then drop it concurrently, and keep its definition at hand.",
+        cost: "one pass over pg_index and the counters of indexes, in memory, and one on each standby",
+        remedy: "Look at every other standby first, then drop it concurrently, and keep its definition at hand.",
     },
     thresholds: &[
         ThresholdSpec {
@@ -123,12 +132,16 @@ impl PgProbe for IndexUnused {
         let sql = SQL.replace("{last_scan}", last_scan(capabilities.major()));
         let mut rows = pg.read(cx, &format!("{WINDOW};{sql}")).await?.into_iter();
         let Some(first) = rows.next() else { return Ok(ProbeReport::unknown("no answer", None)) };
-        let seen = Seen {
+        let mut seen = Seen {
             seconds: first.get("counted_for")?,
             standbys: first.get("standbys")?,
             standby: capabilities.in_recovery,
+            ..Seen::default()
         };
-        let indexes = rows.map(|row| Index::read(&row)).collect::<Result<Vec<_>>>()?;
+        let mut indexes = rows.map(|row| Index::read(&row)).collect::<Result<Vec<_>>>()?;
+        if !seen.standby && indexes.iter().any(|index| index.is_unused(limits)) {
+            seen.add(Elsewhere::look(cx, pg).await, &mut indexes);
+        }
         Ok(report(&indexes, &seen, limits))
     }
 }
@@ -142,17 +155,36 @@ fn last_scan(major: u32) -> &'static str {
 }
 
 /// What the counters can know.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Seen {
     /// Since when they count.
     seconds: f64,
+    /// Standbys and subscribers that were not asked.
     standbys: i64,
     /// This server is one itself.
     standby: bool,
+    /// Standbys whose scans are counted in.
+    asked: Vec<String>,
+    /// Configured servers that may be standbys, and why they could not be asked.
+    silent: Vec<(String, Error)>,
 }
 
 impl Seen {
+    /// Counts in what the standbys count.
+    fn add(&mut self, elsewhere: Elsewhere, indexes: &mut [Index]) {
+        for index in indexes {
+            index.scans += elsewhere.scans.get(&index.oid).copied().unwrap_or(0.0);
+        }
+        self.seconds = elsewhere.counted_for.map_or(self.seconds, |least| least.min(self.seconds));
+        self.standbys = (self.standbys - i64::try_from(elsewhere.asked.len()).unwrap_or(0)).max(0);
+        self.asked = elsewhere.asked;
+        self.silent = elsewhere.silent;
+    }
+
     fn elsewhere(&self) -> Option<String> {
+        if let Some((name, _)) = self.silent.first() {
+            return Some(format!("{name} may use it, and could not be asked"));
+        }
         match (self.standby, usize::try_from(self.standbys).unwrap_or(0)) {
             (true, _) => Some("the primary may use it: its scans are counted there".to_owned()),
             (false, 0) => None,
@@ -175,9 +207,13 @@ fn report(indexes: &[Index], seen: &Seen, limits: &Limits) -> ProbeReport {
     let report = [UNUSED, LOW_USAGE, ACTIVE].iter().fold(ProbeReport::new(summary), |report, label| {
         report.measure(Measurement::new("indexes", usage(label) as f64, Unit::Count).label("usage", *label))
     });
-    let floor = limits.get("size").warning.unwrap_or(0.0);
-    let unused = indexes.iter().filter(|index| index.scans == 0.0 && index.bytes as f64 >= floor);
-    report.findings(unused.take(REPORTED).map(|index| index.finding(seen, limits)))
+    let unused: Vec<_> = indexes.iter().filter(|index| index.is_unused(limits)).collect();
+    let alarming = unused.iter().any(|index| index.would_alarm(seen, limits));
+    let silent = seen.silent.iter().filter(|_| alarming).map(|(name, error)| {
+        (format!("whether {name} uses them: {}", error.report()), error.fix().map(str::to_owned))
+    });
+    let report = report.findings(unused.iter().take(REPORTED).map(|index| index.finding(seen, limits)));
+    silent.fold(report, |report, (what, fix)| report.unseen(what, fix))
 }
 
 const UNUSED: &str = "UNUSED";
@@ -186,6 +222,7 @@ const ACTIVE: &str = "ACTIVE";
 
 #[derive(Debug)]
 struct Index {
+    oid: i64,
     name: String,
     table: String,
     bytes: i64,
@@ -200,6 +237,7 @@ struct Index {
 impl Index {
     fn read(row: &Row) -> Result<Self> {
         Ok(Self {
+            oid: row.get("index")?,
             name: row.get("name")?,
             table: row.get("table_name")?,
             bytes: row.get("bytes")?,
@@ -208,6 +246,21 @@ impl Index {
             age: row.get("age")?,
             serves: row.get("serves")?,
         })
+    }
+
+    /// Whether nobody uses it, and it is large enough to matter.
+    fn is_unused(&self, limits: &Limits) -> bool {
+        self.scans == 0.0 && self.bytes as f64 >= limits.get("size").warning.unwrap_or(0.0)
+    }
+
+    /// How long it was counted, in seconds.
+    fn unused_for(&self, seen: &Seen) -> f64 {
+        seen.seconds.min(self.age.unwrap_or(f64::INFINITY))
+    }
+
+    /// Whether it is worth an alarm, were there nobody else to use it.
+    fn would_alarm(&self, seen: &Seen, limits: &Limits) -> bool {
+        self.serves.is_none() && Severity::of(limits.get("unused_for").judge(self.unused_for(seen))).is_some()
     }
 
     fn usage(&self, limits: &Limits) -> &'static str {
@@ -220,7 +273,7 @@ impl Index {
 
     fn finding(&self, seen: &Seen, limits: &Limits) -> Finding {
         let Self { name, table, .. } = self;
-        let unused_for = seen.seconds.min(self.age.unwrap_or(f64::INFINITY));
+        let unused_for = self.unused_for(seen);
         let but = match &self.serves {
             Some(constraint) => Some(format!("deletes of what foreign key {constraint} references need it")),
             None => seen.elsewhere(),
@@ -228,9 +281,13 @@ impl Index {
         let judged = Severity::of(limits.get("unused_for").judge(unused_for));
         let severity = judged.filter(|_| but.is_none()).unwrap_or(Severity::Info);
         let mut message = format!(
-            "{name} ({}) on {table} was not used in the {} that scans were counted",
+            "{name} ({}) on {table} was not used in the {} that scans were counted{}",
             Unit::Bytes.format(self.bytes as f64),
             Unit::Seconds.format(unused_for),
+            match seen.asked.as_slice() {
+                [] => String::new(),
+                asked => format!(", also on {}", asked.join(", ")),
+            },
         );
         if let Some(but) = &but {
             message.push_str(&format!("; {but}"));
@@ -238,7 +295,7 @@ impl Index {
         let finding = Finding::new(severity, "pg.index.unused", message).object(name).evidence(json!({
             "index": name, "table": table, "bytes": self.bytes, "scans": self.scans, "usage": self.usage(limits),
             "counted_seconds": unused_for, "seconds_since_last_scan": self.last_scan_ago,
-            "foreign_key": self.serves,
+            "foreign_key": self.serves, "counted_also_on": seen.asked,
         }));
         match severity {
             Severity::Info => finding,
@@ -256,6 +313,7 @@ mod tests {
 
     fn severity(seen: (f64, i64, bool), age: Option<f64>, serves: Option<&str>) -> Severity {
         let index = Index {
+            oid: 1,
             name: "public.i".into(),
             table: "public.t".into(),
             bytes: 1 << 30,
@@ -264,7 +322,7 @@ mod tests {
             age,
             serves: serves.map(str::to_owned),
         };
-        let seen = Seen { seconds: seen.0, standbys: seen.1, standby: seen.2 };
+        let seen = Seen { seconds: seen.0, standbys: seen.1, standby: seen.2, ..Seen::default() };
         index.finding(&seen, &Limits::defaults(&SPEC)).severity
     }
 
