@@ -152,6 +152,9 @@ pub struct RlsConfig {
     pub tables: Vec<String>,
     /// Tables, as `schema.table`, that are public on purpose.
     pub public_tables: Vec<String>,
+    /// Views and materialised views, as `schema.view`, and functions, as `schema.function(types)`, that show tables
+    /// with row security on purpose.
+    pub exposed: Vec<String>,
 }
 
 impl PgConfig {
@@ -245,6 +248,13 @@ impl RlsConfig {
     #[must_use]
     pub fn with_tables(mut self, tables: impl IntoIterator<Item = String>) -> Self {
         self.tables = tables.into_iter().collect();
+        self
+    }
+
+    /// Views and functions that show tables with row security on purpose.
+    #[must_use]
+    pub fn with_exposed(mut self, exposed: impl IntoIterator<Item = String>) -> Self {
+        self.exposed = exposed.into_iter().collect();
         self
     }
 

@@ -92,3 +92,37 @@ on_each_postgres!(what_is_everybodys_is_told_once, async |db: TestDb| {
     let expected = [("pg.grant.public_table", "public.by_column"), ("pg.grant.public_table", "public.open")];
     assert_eq!((found(&result), result.status), (pairs(&expected), Status::Ok), "{result:#?}");
 });
+
+on_each_postgres!(what_shows_protected_rows_on_purpose_is_exposed, async |db: TestDb| {
+    db.execute(
+        "CREATE TABLE notes (id int, owner text); ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY p ON notes USING (owner = current_user);
+         CREATE VIEW \"All Notes\" AS SELECT * FROM notes; CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM notes;
+         CREATE VIEW forgotten AS SELECT id FROM notes; GRANT SELECT ON \"All Notes\", counted, forgotten TO PUBLIC;
+         CREATE FUNCTION stats(day date, n numeric) RETURNS bigint LANGUAGE sql SECURITY DEFINER
+           SET search_path = public, pg_temp AS 'SELECT count(*) FROM notes';
+         CREATE FUNCTION leak() RETURNS bigint LANGUAGE sql SECURITY DEFINER
+           SET search_path = public, pg_temp AS 'SELECT count(*) FROM notes'",
+    )
+    .await;
+    let exposed = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        PgConfig::default().with_rls(ops_pg::RlsConfig::default().with_exposed(names))
+    };
+    let shown = |result: &ops_core::ProbeResult| -> Vec<(String, String)> {
+        let shows = ["pg.rls.view", "pg.rls.function", "pg.rls.missing"];
+        found(result).into_iter().filter(|(code, _)| shows.contains(&code.as_str())).collect()
+    };
+    let none = look(&db, "pg.rls", exposed(&[])).await;
+    assert_eq!(shown(&none).len(), 5, "{none:#?}");
+    let names =
+        ["public.All Notes", "public.counted", "public.stats(date, numeric)", "public.gone", "public.leak"];
+    let some = look(&db, "pg.rls", exposed(&names)).await;
+    let expected = [
+        ("pg.rls.function", "public.leak()"),
+        ("pg.rls.missing", "public.gone"),
+        ("pg.rls.missing", "public.leak"),
+        ("pg.rls.view", "public.forgotten"),
+    ];
+    assert_eq!(shown(&some), pairs(&expected), "{some:#?}");
+});

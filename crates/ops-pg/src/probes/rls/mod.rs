@@ -1,5 +1,7 @@
 //! `pg.rls`: is row security on where it must be, and can it be walked around?
 
+mod shows;
+
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
@@ -8,6 +10,7 @@ use ops_core::{
 };
 use serde_json::json;
 
+use self::shows::{FUNCTIONS, VIEWS};
 use crate::config::RlsConfig;
 use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
@@ -50,66 +53,6 @@ SELECT n.nspname::text AS schema_name,
 /// Every schema, to tell one that is misspelt from one that holds nothing.
 const SCHEMAS: &str = "SELECT nspname::text AS name FROM pg_namespace";
 
-/// Serves PostgreSQL 14 and later (`security_invoker` came with 15; before, every view runs as its owner). Views
-/// and materialised views that read a table with row security, directly or through another such view, and are open
-/// to others than their owner, as a whole or by column.
-const VIEWS: &str = "
-WITH RECURSIVE edge AS (
-  SELECT DISTINCT w.ev_class AS view, d.refobjid AS reads
-    FROM pg_rewrite w
-    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
-                    AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> w.ev_class),
-definer AS (
-  SELECT v.oid, v.relowner, v.relkind
-    FROM pg_class v
-   WHERE v.relkind = 'm'
-      OR (v.relkind = 'v' AND NOT coalesce((SELECT o.option_value::bool FROM pg_options_to_table(v.reloptions) o
-                                             WHERE o.option_name = 'security_invoker'), false))),
-shows AS (
-  SELECT e.view, t.oid AS rel, v.relowner AS by
-    FROM edge e
-    JOIN definer v ON v.oid = e.view
-    JOIN pg_class t ON t.oid = e.reads AND t.relrowsecurity
-    JOIN pg_roles r ON r.oid = v.relowner
-   WHERE v.relkind = 'm' OR r.rolsuper OR r.rolbypassrls
-      OR (pg_has_role(v.relowner, t.relowner, 'USAGE') AND NOT t.relforcerowsecurity)
-  UNION
-  SELECT e.view, s.rel, s.by
-    FROM shows s JOIN edge e ON e.reads = s.view JOIN definer v ON v.oid = e.view)
-SELECT DISTINCT quote_ident(vn.nspname) || '.' || quote_ident(v.relname) AS view_name, v.relkind::text AS kind,
-       quote_ident(tn.nspname) || '.' || quote_ident(t.relname) AS table_name, pg_get_userbyid(s.by)::text AS owner
-  FROM shows s
-  JOIN pg_class v ON v.oid = s.view
-  JOIN pg_namespace vn ON vn.oid = v.relnamespace
-  JOIN pg_class t ON t.oid = s.rel
-  JOIN pg_namespace tn ON tn.oid = t.relnamespace
- WHERE EXISTS (SELECT FROM aclexplode(v.relacl) a WHERE a.grantee <> v.relowner AND a.privilege_type = 'SELECT')
-    OR EXISTS (SELECT FROM pg_attribute c, aclexplode(c.attacl) a
-                WHERE c.attrelid = v.oid AND a.grantee <> v.relowner AND a.privilege_type = 'SELECT')
- ORDER BY 1";
-
-/// Serves PostgreSQL 14 and later. SECURITY DEFINER functions of roles that row security does not hold, open to
-/// others, whose body names a table with row security: a hint, since most bodies are text.
-const FUNCTIONS: &str = "
-SELECT DISTINCT p.oid::regprocedure::text AS function_name,
-       quote_ident(tn.nspname) || '.' || quote_ident(t.relname) AS table_name,
-       pg_get_userbyid(p.proowner)::text AS owner
-  FROM pg_proc p
-  JOIN pg_namespace n ON n.oid = p.pronamespace
-  JOIN pg_roles r ON r.oid = p.proowner
-  JOIN pg_class t ON t.relrowsecurity AND t.relkind IN ('r', 'p')
-  JOIN pg_namespace tn ON tn.oid = t.relnamespace
- WHERE p.prosecdef AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-   AND (r.rolsuper OR r.rolbypassrls OR (pg_has_role(p.proowner, t.relowner, 'USAGE') AND NOT t.relforcerowsecurity))
-   AND (p.prosrc ~* ('\\m' || regexp_replace(t.relname, '([^a-zA-Z0-9_])', '\\\\\\1', 'g') || '\\M')
-        OR EXISTS (SELECT FROM pg_depend b WHERE b.classid = 'pg_proc'::regclass AND b.objid = p.oid
-                      AND b.refclassid = 'pg_class'::regclass AND b.refobjid = t.oid))
-   AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
-                WHERE a.grantee <> p.proowner AND a.privilege_type = 'EXECUTE')
-   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
-                      AND d.objid = p.oid AND d.deptype = 'e')
- ORDER BY 1";
-
 static SPEC: ProbeSpec = ProbeSpec {
     name: "pg.rls",
     group: "security",
@@ -120,16 +63,21 @@ static SPEC: ProbeSpec = ProbeSpec {
                    configured, on every table of a schema in which some table has row security: whether it is \
                    enabled and has policies. Everywhere: policies on a table whose row security is off, policies \
                    that are always true, the same permissive command twice, and views, materialised views and \
-                   SECURITY DEFINER functions that show such tables with their owner's rights. Reading catalogues \
+                   SECURITY DEFINER functions that show such tables with their owner's rights, but for those that the configuration \
+                   lets (rls.exposed). Reading catalogues \
                    proves that the rules are there, not that they isolate.",
         queries: &[
             ("tables and their policies", TABLES),
             ("views that read them with their owner's rights", VIEWS),
             ("functions that may", FUNCTIONS),
+            ("what the configuration lets show them", shows::EXPOSED),
         ],
         codes: &[
             ("pg.rls.disabled", "a table that must have row security has none"),
-            ("pg.rls.missing", "a table or schema that the configuration names does not exist"),
+            (
+                "pg.rls.missing",
+                "what the configuration names does not exist (a warning for what rls.exposed names)",
+            ),
             ("pg.rls.policies_off", "a table has policies, and its row security is off: they do nothing"),
             ("pg.rls.always_true", "a permissive policy lets every row through"),
             ("pg.rls.no_policy", "row security is on without a policy: only the owner sees rows (info)"),
@@ -142,10 +90,10 @@ static SPEC: ProbeSpec = ProbeSpec {
             ("pg.rls.function", "a SECURITY DEFINER function names such a table (info)"),
         ],
         versions: "PostgreSQL 14 and later",
-        cost: "three reads of the catalogue",
+        cost: "three reads of the catalogue; one more where rls.schemas or rls.exposed is configured",
         remedy: "Write the policy first, then ENABLE ROW LEVEL SECURITY: the other way round the application sees \
                  nothing. FORCE it where the application connects as the owner. Recreate views WITH \
-                 (security_invoker = true).",
+                 (security_invoker = true); one that shows such a table on purpose goes into rls.exposed.",
     },
     thresholds: &[],
     requires: &[],
@@ -169,7 +117,9 @@ impl PgProbe for Rls {
         let tables = pg.read(cx, TABLES).await?.iter().map(Table::read).collect::<Result<Vec<_>>>()?;
         let enabled = tables.iter().filter(|table| table.enabled).count();
         let any_policy = tables.iter().any(|table| table.policies > 0);
-        if enabled == 0 && !any_policy && config.schemas.is_empty() && config.tables.is_empty() {
+        let nothing_named =
+            config.schemas.is_empty() && config.tables.is_empty() && config.exposed.is_empty();
+        if enabled == 0 && !any_policy && nothing_named {
             return Ok(ProbeReport::not_applicable(
                 "no table has row security, and none is configured to have it (rls.schemas, rls.tables)",
             ));
@@ -185,13 +135,10 @@ impl PgProbe for Rls {
         }
         findings.extend(not_forced(&tables, &required));
         findings.extend(tables.iter().flat_map(|table| table.findings(&required)));
+        let exposed = shows::exposed(cx, pg, &config.exposed).await?;
+        findings.extend(exposed.missing());
         if enabled > 0 {
-            for row in &pg.read(cx, VIEWS).await? {
-                findings.push(view(row)?);
-            }
-            for row in &pg.read(cx, FUNCTIONS).await? {
-                findings.push(function(row)?);
-            }
+            findings.extend(shows::findings(cx, pg, &exposed).await?);
         }
         let protected =
             tables.iter().filter(|t| t.enabled && required.contains(t.plain_name.as_str())).count();
@@ -342,39 +289,6 @@ fn command(polcmd: &str) -> &'static str {
         "d" => "DELETE",
         _ => "ALL",
     }
-}
-
-fn view(row: &Row) -> Result<Finding> {
-    let (view, table, owner): (String, String, String) =
-        (row.get("view_name")?, row.get("table_name")?, row.get("owner")?);
-    let materialised = row.get::<String>("kind")? == "m";
-    let (kind, remedy) = match materialised {
-        true => (
-            "materialised view",
-            Remedy::statement(format!("REVOKE SELECT ON {view} FROM PUBLIC;")).because(
-                "a materialised view cannot have row security: close it, or filter in a view above it",
-            ),
-        ),
-        false => (
-            "view",
-            Remedy::statement(format!("ALTER VIEW {view} SET (security_invoker = true);"))
-                .because("from PostgreSQL 15; before, close the view"),
-        ),
-    };
-    let message = format!("{kind} {view} shows {table} with the rights of {owner}");
-    Ok(Finding::warning("pg.rls.view", message)
-        .object(&view)
-        .evidence(json!({ "view": view, "table": table, "owner": owner, "materialised": materialised }))
-        .remedy(remedy))
-}
-
-fn function(row: &Row) -> Result<Finding> {
-    let (function, table, owner): (String, String, String) =
-        (row.get("function_name")?, row.get("table_name")?, row.get("owner")?);
-    let message = format!("{function} runs as {owner} and names {table}: check that it filters by tenant");
-    Ok(Finding::info("pg.rls.function", message)
-        .object(&function)
-        .evidence(json!({ "function": function, "table": table, "owner": owner })))
 }
 
 #[cfg(test)]
