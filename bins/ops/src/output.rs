@@ -8,8 +8,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Global, LogFormat, Output};
 
-/// Columns of a report that goes into a pipe or a file.
+/// Columns of a report where nothing tells how many there are: a pipe, a file, a console without a size.
 const PIPE_WIDTH: usize = 100;
+/// Below this, and above that, COLUMNS says nothing about a reader.
+const COLUMNS: std::ops::RangeInclusive<usize> = 20..=1000;
 
 /// Prints a result. A reader that closed the pipe (`| head`) has seen enough; one that could not take it all (a
 /// full disk) must not be taken for satisfied.
@@ -62,13 +64,16 @@ pub(crate) fn render(report: &HealthReport, global: &Global) -> String {
     }
 }
 
-/// How wide stdout is, and whether it shows colour (`NO_COLOR` is honoured, see no-color.org).
+/// How wide stdout is, and whether it shows colour (`NO_COLOR` is honoured, see no-color.org). A terminal knows its
+/// width; elsewhere COLUMNS counts, which `watch` gives to what it runs. Text is wrapped to it, and never cut.
 pub(crate) fn style() -> Style {
     let terminal = io::stdout().is_terminal();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)).filter(|_| terminal);
-    Style::default().with_width(width.unwrap_or(PIPE_WIDTH)).with_color(terminal && !no_color && !dumb)
+    let told = || std::env::var("COLUMNS").ok()?.parse().ok().filter(|columns| COLUMNS.contains(columns));
+    let width = width.or_else(told).unwrap_or(PIPE_WIDTH);
+    Style::default().with_width(width).with_color(terminal && !no_color && !dumb)
 }
 
 /// `text` behind `head` in a column of its own at `indent`, or below it where that would be narrow.

@@ -87,7 +87,7 @@ fn statements_stay_whole_and_prose_fits() {
     let report = rich();
     let statement = "ALTER TABLE public.orders ALTER COLUMN id TYPE bigint, ALTER COLUMN parent_id TYPE bigint, \
                      ALTER COLUMN replaced_by_order_id TYPE bigint;";
-    for width in [20, 40, 60, 80, 100, 140, 200] {
+    for width in [20, 40, 60, 80, 100, 140, 160, 200] {
         let text = human(&report, &at(width));
         assert!(text.lines().any(|line| line.trim().trim_start_matches("next: ") == statement), "{width}");
         if width < 60 {

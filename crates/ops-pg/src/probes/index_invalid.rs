@@ -160,7 +160,7 @@ impl Index {
             ),
             (_, true, false) => Remedy::statement(format!("DROP INDEX CONCURRENTLY {name};")),
             _ => Remedy::statement(format!("REINDEX INDEX CONCURRENTLY {name};")).because(
-                "or drop it, if nobody misses it; a unique one fails again until its duplicates are gone",
+                "drop it instead where nobody misses it; a unique one fails again until its duplicates are gone",
             ),
         }
     }

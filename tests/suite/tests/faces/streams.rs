@@ -55,3 +55,25 @@ fn a_reader_that_has_seen_enough_is_no_bug() {
         assert!(matches!(said.code, Some(0..=3)), "{arguments:?}: {said:?}");
     }
 }
+
+// `watch` gives COLUMNS to what it runs in a pipe.
+#[test]
+fn a_pipe_is_as_wide_as_columns_says() {
+    let said = |columns: Option<&str>| {
+        let mut command = Local::nothing().ops(&["explain", "pg.blocking"]);
+        if let Some(columns) = columns {
+            command.env("COLUMNS", columns);
+        }
+        Said::by(&mut command).stdout
+    };
+    // Prose alone: what is to be copied is never broken.
+    let prose = |text: &str| text.lines().take(4).map(|line| line.chars().count()).max().unwrap_or(0);
+    let usual = said(None);
+    assert!((61..=100).contains(&prose(&usual)), "{usual}");
+    for (columns, narrowest, widest) in [("60", 40, 60), ("80", 61, 80), ("0", 61, 100), ("wide", 61, 100)] {
+        let text = said(Some(columns));
+        assert!((narrowest..=widest).contains(&prose(&text)), "{columns}: {text}");
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(&text), words(&usual), "nothing is cut at {columns}");
+    }
+}
