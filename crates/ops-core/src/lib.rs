@@ -59,6 +59,7 @@ pub mod render;
 pub mod report;
 pub mod result;
 pub mod score;
+pub mod state;
 pub mod status;
 pub mod step;
 pub mod store;
@@ -89,6 +90,7 @@ pub use redact::Secret;
 pub use remedy::Remedy;
 pub use report::{ProbeReport, Unseen};
 pub use result::ProbeResult;
+pub use state::{MemoryState, State};
 pub use status::Status;
 pub use step::{Effect, Step, Verification};
 pub use store::{

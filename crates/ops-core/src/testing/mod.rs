@@ -10,6 +10,7 @@
 //! | [`backup_store`] | [`BackupStore`](crate::BackupStore) |
 //! | [`notifier`], [`failing_notifier`] | [`Notifier`](crate::Notifier) |
 //! | [`step`] | [`Step`](crate::Step) |
+//! | [`state`] | [`State`](crate::State): what ops remembers |
 //!
 //! ```
 //! # #[cfg(feature = "testing")] {
@@ -28,6 +29,7 @@ mod manual_clock;
 mod memory_store;
 mod notifier;
 mod rule;
+mod state;
 mod step;
 
 pub use backup_store::backup_store;
@@ -37,4 +39,5 @@ pub use maintenance_task::maintenance_task;
 pub use manual_clock::ManualClock;
 pub use memory_store::MemoryStore;
 pub use notifier::{failing_notifier, notifier};
+pub use state::state;
 pub use step::step;
