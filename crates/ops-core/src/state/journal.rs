@@ -163,7 +163,10 @@ impl Entry {
             Err(Error::new(ErrorKind::Precondition, "write the journal").on(run.to_string()).because(why))
         };
         if self.seq != next {
-            return refused(format!("entry {next} is the next, not {}: another process goes on with it", self.seq));
+            return refused(format!(
+                "entry {next} is the next, not {}: another process goes on with it",
+                self.seq
+            ));
         }
         match &self.event {
             Event::Started { head, .. } if next == 0 && head.run == run => Ok(()),

@@ -120,9 +120,7 @@ impl History for MemoryState {
         kept.raw.retain(|_, points| !points.is_empty());
         kept.hourly.retain(|_, hours| !hours.is_empty());
         kept.runs.retain(|_, entries| {
-            entries
-                .last()
-                .is_none_or(|last| last.at >= runs || !matches!(last.event, Event::Ended { .. }))
+            entries.last().is_none_or(|last| last.at >= runs || !matches!(last.event, Event::Ended { .. }))
         });
         Ok(())
     }

@@ -81,11 +81,8 @@ async fn history(state: &dyn State) {
     let bare = Series { database: None, labels: BTreeMap::new(), ..mine.clone() };
     let hour = Bucket::hour_of(noon());
     let at = |minutes: i64| hour + TimeDelta::minutes(minutes);
-    let point = |series: &Series, minutes: i64, value: f64| Point {
-        series: series.clone(),
-        at: at(minutes),
-        value,
-    };
+    let point =
+        |series: &Series, minutes: i64, value: f64| Point { series: series.clone(), at: at(minutes), value };
     let rule = "points are recorded";
     let points = [point(&mine, 5, 2.0), point(&mine, 6, 6.0), point(&mine, 7, 1.0), point(&mine, 65, 10.0)];
     done(rule, state.record(&points).await);
@@ -97,7 +94,8 @@ async fn history(state: &dyn State) {
         done("history is read", state.buckets(series, resolution, since, until).await)
     };
     let raw = read(&mine, Resolution::Raw, at(0), at(65)).await;
-    let expected = [(5, 2.0), (6, 6.0), (7, 1.0)].map(|(minutes, value)| Bucket::of_point(at(minutes), value));
+    let expected =
+        [(5, 2.0), (6, 6.0), (7, 1.0)].map(|(minutes, value)| Bucket::of_point(at(minutes), value));
     same("a point recorded twice counts once, and until is outside", raw, expected.to_vec());
     let hourly = read(&mine, Resolution::Hourly, at(0), at(120)).await;
     let first = Bucket { at: at(0), count: 3, min: 1.0, max: 6.0, mean: 3.0, last: 1.0 };
@@ -199,21 +197,29 @@ async fn leases(state: &dyn State) {
     let minute = Duration::from_secs(60);
     let rule = "a lease is given";
     let first = done(rule, state.acquire(&cx, &name, "one", minute).await);
-    let busy = fails("a lease is one holder's", state.acquire(&cx, &name, "two", minute).await, ErrorKind::Busy);
+    let busy =
+        fails("a lease is one holder's", state.acquire(&cx, &name, "two", minute).await, ErrorKind::Busy);
     holds("who has it is named", busy.to_string().contains("one"), &busy);
     fails("also for its holder", state.acquire(&cx, &name, "one", minute).await, ErrorKind::Busy);
     let renewed = done("a lease is kept", state.renew(&cx, &first, 2 * minute).await);
     same("a renewed lease keeps its token", renewed.token, first.token);
     holds("a renewed lease lasts longer", renewed.expires > first.expires, format!("{renewed:?}"));
     done("a lease is given back", state.release(&renewed).await);
-    fails("what was given back can't be kept", state.renew(&cx, &first, minute).await, ErrorKind::Precondition);
+    fails(
+        "what was given back can't be kept",
+        state.renew(&cx, &first, minute).await,
+        ErrorKind::Precondition,
+    );
     let second = done(rule, state.acquire(&cx, &name, "two", Duration::from_millis(1)).await);
     holds("each lease has a greater token", second.token > first.token, format!("{second:?}"));
 
     // Both clocks: a shared store goes by its own.
     clock.advance(minute);
     tokio::time::sleep(Duration::from_millis(20)).await;
-    let kept = done("an expired lease that nobody took is kept", state.renew(&cx, &second, Duration::from_millis(1)).await);
+    let kept = done(
+        "an expired lease that nobody took is kept",
+        state.renew(&cx, &second, Duration::from_millis(1)).await,
+    );
     clock.advance(minute);
     tokio::time::sleep(Duration::from_millis(20)).await;
     let third = done("an expired lease is the next one's", state.acquire(&cx, &name, "three", minute).await);
