@@ -203,11 +203,16 @@ impl Context {
         self
     }
 
+    /// A child that ends with its parent, and can be cancelled by itself.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { cancel: self.cancel.child_token(), ..self.clone() }
+    }
+
     /// A child that ends after `allowed`, or with its parent, and can be cancelled by itself.
     #[must_use]
     pub fn with_deadline(&self, allowed: Duration) -> Self {
-        let mut child = self.clone();
-        child.cancel = self.cancel.child_token();
+        let mut child = self.child();
         // What bounds the parent bounds the child, whether or not the child waits for its turn.
         child.hard_end = self.deadline();
         child.budget = Some(Arc::new(Budget::new(allowed)));

@@ -52,6 +52,7 @@ pub mod permit;
 pub mod plan;
 pub mod probe;
 pub mod probe_set;
+pub mod procedure;
 pub mod quantity;
 pub mod redact;
 pub mod remedy;

@@ -124,6 +124,8 @@ pub enum Event {
         act: Act,
         /// Why, redacted.
         error: String,
+        /// Whether the error says that trying again is safe.
+        safe: bool,
     },
     /// A step that was in flight, or whose failure left that open, was looked at.
     Verified {
