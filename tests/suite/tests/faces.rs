@@ -12,6 +12,8 @@ mod grants;
 mod help;
 #[path = "demo/local.rs"]
 mod local;
+#[path = "faces/memory.rs"]
+mod memory;
 #[path = "faces/renderings.rs"]
 mod renderings;
 #[path = "faces/secrets.rs"]

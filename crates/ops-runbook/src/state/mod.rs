@@ -1,6 +1,7 @@
 //! What ops remembers, on disk or in PostgreSQL: one set of statements for both.
 
 mod baselines;
+mod config;
 mod error;
 mod heartbeats;
 mod history;
@@ -8,6 +9,9 @@ mod journal;
 mod leases;
 mod open;
 mod schema;
+mod watched;
+
+pub use config::StateConfig;
 
 use chrono::{DateTime, Utc};
 use ops_core::{Error, ErrorKind, Result};

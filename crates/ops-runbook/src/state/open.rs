@@ -4,9 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use ops_core::redact::ExposeSecret;
-use ops_core::{Error, ErrorKind, Result, Secret};
+use ops_core::{Context, Error, ErrorKind, Result, Secret};
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
+
+use crate::config::Config;
 
 use super::error::translate;
 use super::{Kind, SqlState, schema};
@@ -21,6 +23,32 @@ const SCHEMA_LOCK: i64 = 0x6f70_7300_7374_6174;
 const OPEN: &str = "open the state";
 
 impl SqlState {
+    /// The state that a configuration names: its URL, or its file (a relative path starts at `directory`), or else
+    /// the file at `default`.
+    ///
+    /// # Errors
+    /// `Configuration` where nothing says where it should be; `Refused` for a URL on a server that is watched; and
+    /// those of [`SqlState::file`] and [`SqlState::postgres`].
+    pub async fn of_config(
+        cx: &Context,
+        config: &Config,
+        directory: &Path,
+        default: Option<&Path>,
+    ) -> Result<Self> {
+        if let Some(url) = &config.state.url {
+            let state = Self::postgres(url).await?;
+            state.refuse_watched(cx, config).await?;
+            return Ok(state);
+        }
+        let given = config.state.config.file.as_ref().map(|file| directory.join(file));
+        let path = given.as_deref().or(default).ok_or_else(|| {
+            Error::new(ErrorKind::Configuration, OPEN)
+                .because("neither XDG_STATE_HOME nor HOME says where it is")
+                .with_fix("[state] file = \"/var/lib/ops/state.db\"")
+        })?;
+        Self::file(path).await
+    }
+
     /// The state in the file at `path`, made with mode 0600 (and its directory with 0700) when it is not there.
     ///
     /// # Errors
@@ -45,6 +73,11 @@ impl SqlState {
     pub async fn postgres(url: &Secret) -> Result<Self> {
         let place = ops_core::redact::redact(url.expose_secret());
         Self::open(url.expose_secret(), place, Kind::Postgres).await
+    }
+
+    /// Closes its connections. SQLite then folds its log into the file.
+    pub async fn close(&self) {
+        self.pool.close().await;
     }
 
     async fn open(url: &str, place: String, kind: Kind) -> Result<Self> {
