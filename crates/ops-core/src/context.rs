@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -43,8 +44,19 @@ impl Progress for Silent {
 }
 
 /// Identifies one run: a UUIDv7, so that ids sort by time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct RunId(uuid::Uuid);
+
+impl std::str::FromStr for RunId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        uuid::Uuid::parse_str(text).map(Self).map_err(|error| {
+            Error::new(ErrorKind::InvalidInput, "read the run's id").on(text).because(error.to_string())
+        })
+    }
+}
 
 impl std::fmt::Display for RunId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -191,11 +203,16 @@ impl Context {
         self
     }
 
+    /// A child that ends with its parent, and can be cancelled by itself.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { cancel: self.cancel.child_token(), ..self.clone() }
+    }
+
     /// A child that ends after `allowed`, or with its parent, and can be cancelled by itself.
     #[must_use]
     pub fn with_deadline(&self, allowed: Duration) -> Self {
-        let mut child = self.clone();
-        child.cancel = self.cancel.child_token();
+        let mut child = self.child();
         // What bounds the parent bounds the child, whether or not the child waits for its turn.
         child.hard_end = self.deadline();
         child.budget = Some(Arc::new(Budget::new(allowed)));

@@ -39,7 +39,8 @@ impl fmt::Display for Effect {
 }
 
 /// Whether a step has happened.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "verified", content = "seen")]
 pub enum Verification {
     /// It has, and this is what [`Step::apply`] returned, or would have returned had it not been cut short: all
     /// that [`Step::undo`] needs, also after a crash that lost the record.

@@ -12,8 +12,9 @@ pub use crate::baseline::{Baselines, MemoryBaselines, Sample, WindowKey};
 use crate::context::Context;
 use crate::error::Result;
 
-/// A baseline older than this describes another day: the probe samples twice instead.
-pub const MAX_BASELINE_AGE: Duration = Duration::from_secs(3600);
+/// A baseline older than this describes another day: the probe samples twice instead. Two hours, so that a check that
+/// runs every hour, and is late, has one.
+pub const MAX_BASELINE_AGE: Duration = Duration::from_secs(2 * 3600);
 
 /// What two samples say together.
 #[derive(Clone, Debug, PartialEq)]

@@ -101,8 +101,7 @@ impl HealthProbe for SinglePrimary {
 
 /// The cluster, the server in it, and whether it takes writes.
 pub(crate) async fn identified(cx: &Context, target: &PgTarget) -> Result<(String, String, bool)> {
-    let rows = target.read(cx, IDENTITY).await?;
-    let identity = rows.first().map(|row| row.get::<String>("identity")).transpose()?.unwrap_or_default();
+    let identity = target.system_identifier(cx).await?;
     let capabilities = target.capabilities(cx).await?;
     Ok((identity, capabilities.started_at.to_rfc3339(), !capabilities.in_recovery))
 }

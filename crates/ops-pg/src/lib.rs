@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod fleet;
 mod grants;
+mod identifier;
 mod metric;
 #[cfg(feature = "telemetry")]
 mod periods;

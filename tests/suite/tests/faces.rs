@@ -14,6 +14,8 @@ mod help;
 mod local;
 #[path = "faces/managed.rs"]
 mod managed;
+#[path = "faces/memory.rs"]
+mod memory;
 #[path = "faces/nodes.rs"]
 mod nodes;
 #[path = "faces/renderings.rs"]

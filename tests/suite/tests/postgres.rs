@@ -48,3 +48,5 @@ mod plants;
 mod pooler;
 #[path = "postgres/rows/mod.rs"]
 mod rows;
+#[path = "postgres/state.rs"]
+mod state;

@@ -6,7 +6,7 @@ use ops_core::{Context, Error, ErrorKind, HealthReport, ProbeSetOptions, exit};
 use ops_runbook::config::Config;
 use ops_runbook::system::{Selection, System};
 
-use super::{Failure, interruptible, read_config, urls};
+use super::{Failure, interruptible, memory, read_config, urls};
 use crate::cli::{CheckArgs, Global, Output};
 use crate::output;
 
@@ -51,8 +51,10 @@ fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
     }
     let selection = Selection::new(&args.targets, &args.only)?;
     let cx = Context::new();
-    interruptible(&cx, "ops: stopping; Ctrl-C again ends at once", async {
+    interruptible(&cx.clone(), "ops: stopping; Ctrl-C again ends at once", async {
+        let (mut cx, mut state) = (cx, None);
         if let Some(config) = &config {
+            (cx, state) = memory::recalling(cx, global, config).await;
             let time = options.probe_deadline.min(options.run_deadline);
             system.discover(&cx.with_deadline(time), config).await;
         }
@@ -62,7 +64,12 @@ fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
         }
         match cx.is_cancelled() {
             true => Err(Error::new(ErrorKind::Cancelled, "finish the check").because("interrupted").into()),
-            false => Ok(report),
+            false => {
+                if let (Some(state), Some(config)) = (&state, &config) {
+                    memory::remember(&cx, state, config, &report).await;
+                }
+                Ok(report)
+            }
         }
     })
 }

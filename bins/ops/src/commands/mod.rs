@@ -6,6 +6,7 @@ mod demo;
 mod explain;
 mod grants;
 mod init;
+mod memory;
 
 use std::future::Future;
 use std::io::ErrorKind;

@@ -10,6 +10,8 @@
 //! | [`backup_store`] | [`BackupStore`](crate::BackupStore) |
 //! | [`notifier`], [`failing_notifier`] | [`Notifier`](crate::Notifier) |
 //! | [`step`] | [`Step`](crate::Step) |
+//! | [`procedure`] | a [`Procedure`](crate::procedure::Procedure), with a [`Trial`] of yours |
+//! | [`state`] | [`State`](crate::State): what ops remembers |
 //!
 //! ```
 //! # #[cfg(feature = "testing")] {
@@ -21,13 +23,16 @@
 //! ```
 
 mod backup_store;
+mod crashing;
 mod fail_nth;
 mod health_probe;
 mod maintenance_task;
 mod manual_clock;
 mod memory_store;
 mod notifier;
+mod procedure;
 mod rule;
+mod state;
 mod step;
 
 pub use backup_store::backup_store;
@@ -37,4 +42,6 @@ pub use maintenance_task::maintenance_task;
 pub use manual_clock::ManualClock;
 pub use memory_store::MemoryStore;
 pub use notifier::{failing_notifier, notifier};
+pub use procedure::{Trial, procedure};
+pub use state::state;
 pub use step::step;

@@ -15,7 +15,7 @@ use super::interpolate::Interpolated;
 use super::report::Report;
 use super::semantics::Resolved;
 use super::show::Sources;
-use super::{Check, Config, ConfigErrors, HttpTarget, PostgresTarget, RedisTarget};
+use super::{Check, Config, ConfigErrors, HttpTarget, PostgresTarget, RedisTarget, StateTarget};
 
 /// Builds the configuration, unless mistakes were reported.
 pub(super) fn build(
@@ -63,6 +63,7 @@ fn assemble(file: File, resolved: &mut Resolved) -> Config {
             (name, RedisTarget { url, config: target.config })
         })
         .collect();
+    let state = StateTarget { url: take("/state/url".to_owned()), config: file.state.config };
     let http = file
         .http
         .into_iter()
@@ -81,6 +82,7 @@ fn assemble(file: File, resolved: &mut Resolved) -> Config {
             timeout: duration(file.check.timeout, defaults.timeout),
             probe_timeout: duration(file.check.probe_timeout, defaults.probe_timeout),
         },
+        state,
         postgres,
         redis,
         http,

@@ -12,6 +12,8 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use crate::state::StateConfig;
+
 use super::schema;
 use super::secret::SecretRef;
 
@@ -26,6 +28,8 @@ pub(super) struct File {
     pub(super) service: Option<String>,
     /// How a check runs.
     pub(super) check: CheckSection,
+    /// What ops remembers between runs.
+    pub(super) state: StateSection,
     /// PostgreSQL servers, by name.
     pub(super) postgres: BTreeMap<TargetName, Postgres>,
     /// Redis and Valkey servers, by name.
@@ -81,6 +85,40 @@ pub(super) struct Endpoint {
     pub(super) headers: BTreeMap<String, SecretRef>,
     /// Without its URL.
     pub(super) config: HttpConfig,
+}
+
+/// `[state]`: its URL is secret.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StateSection {
+    /// Without the URL.
+    pub(super) config: StateConfig,
+}
+
+impl<'de> Deserialize<'de> for StateSection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut table = Map::deserialize(deserializer)?;
+        let _: Option<SecretRef> = table.remove("url").map(part).transpose()?;
+        Ok(Self { config: part(Value::Object(table))? })
+    }
+}
+
+impl JsonSchema for StateSection {
+    fn schema_name() -> Cow<'static, str> {
+        StateConfig::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        "StateSection".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let url = described::<SecretRef>(
+            generator,
+            "A PostgreSQL database in place of the file, for several that share the work: the URL. Not on a server \
+             that is watched here: ops must remember when that is down.",
+        );
+        with_property(StateConfig::json_schema(generator), "url", url, false)
+    }
 }
 
 impl<'de, C: DeserializeOwned> Deserialize<'de> for WithUrl<C> {

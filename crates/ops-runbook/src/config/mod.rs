@@ -31,6 +31,8 @@ use ops_core::{Bounds, Limits, ProbeSpec, Secret};
 use ops_host::{HostConfig, HttpConfig};
 use ops_pg::{MetricConfig, PgConfig};
 
+use crate::state::StateConfig;
+
 mod build;
 mod document;
 mod file;
@@ -66,6 +68,8 @@ pub struct Config {
     pub service: String,
     /// How a check runs.
     pub check: Check,
+    /// What ops remembers between runs.
+    pub state: StateTarget,
     /// PostgreSQL servers by name.
     pub postgres: BTreeMap<String, PostgresTarget>,
     /// Redis and Valkey servers by name.
@@ -92,6 +96,16 @@ pub struct Check {
     pub timeout: Duration,
     /// How long one probe may take; 5 s by default.
     pub probe_timeout: Duration,
+}
+
+/// `[state]`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct StateTarget {
+    /// The PostgreSQL database that keeps it, in place of a file.
+    pub url: Option<Secret>,
+    /// The rest.
+    pub config: StateConfig,
 }
 
 /// `[postgres.NAME]`.
@@ -177,6 +191,7 @@ impl Default for Config {
         Self {
             service: "ops".to_owned(),
             check: Check::default(),
+            state: StateTarget::default(),
             postgres: BTreeMap::new(),
             redis: BTreeMap::new(),
             http: BTreeMap::new(),

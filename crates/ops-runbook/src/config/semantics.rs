@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::catalogue;
+use crate::state::StateConfig;
 
 use super::document::child;
 use super::nearest::did_you_mean;
@@ -53,6 +54,7 @@ pub(super) fn check(
     check.metrics();
     check.thresholds();
     check.timeouts();
+    check.state();
     check.resolved
 }
 
@@ -297,6 +299,21 @@ impl<'c> Check<'c, '_> {
         );
         self.value(pointer, &message, Some(order_help(threshold.direction)));
         None
+    }
+
+    fn state(&mut self) {
+        let Some(entry) = self.root.get("state") else { return };
+        if let Some(url) = self.secret("/state/url")
+            && let Err(error) = PgTarget::connect_lazily("state", &url, PgConfig::default())
+        {
+            self.refused("/state/url", &error);
+        }
+        if entry.get("url").is_some() && entry.get("file").is_some() {
+            self.value("/state/file", "there is a url beside it: the state is in one place", None);
+        }
+        for (key, message) in rest::<StateConfig>(entry, &["url"]).iter().flat_map(StateConfig::mistakes) {
+            self.value(&child("/state", key), &message, None);
+        }
     }
 
     fn timeouts(&mut self) {

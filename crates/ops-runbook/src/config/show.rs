@@ -105,6 +105,11 @@ impl Config {
         {
             show.leaf(&child("/check", key), key, &quantity::duration_text(duration).into());
         }
+        let mut state = json(&self.state.config);
+        if self.state.url.is_some() {
+            state = with(state, "url", MASK);
+        }
+        show.section("/state", "[state]", &state);
         show.targets();
         for (index, metric) in self.metrics.iter().enumerate() {
             show.section(&format!("/metric/{index}"), "[[metric]]", &json(metric));
@@ -282,6 +287,7 @@ impl Show<'_> {
 /// URLs and headers of targets.
 fn is_secret(pointer: &str) -> bool {
     match keys(pointer).collect::<Vec<_>>().as_slice() {
+        [kind, last] => kind == "state" && last == "url",
         [kind, _, last] if last == "pgbouncer" => kind == "postgres",
         [kind, _, last] => KINDS.contains(&kind.as_str()) && last == "url",
         [kind, _, table, _] => kind == "http" && table == "headers",

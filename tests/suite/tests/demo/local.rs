@@ -1,8 +1,9 @@
 //! Where the demo finds its servers on this machine.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use ops_core::Context;
 use ops_pg::cluster::Binaries;
@@ -53,6 +54,15 @@ async fn find() -> Result<(Local, bool), Missing> {
     Ok((Local { postgres_bin, path, redis: redis.map(PathBuf::from) }, complete))
 }
 
+/// What `ops` remembers is this test's own: a test is a process.
+fn state_home() -> &'static Path {
+    static HOME: LazyLock<PathBuf> = LazyLock::new(|| {
+        // Not removed: its owner is a static, which is never dropped. The machine's own cleaning takes it.
+        tempfile::Builder::new().prefix("ops-test-state-").tempdir().unwrap().keep()
+    });
+    &HOME
+}
+
 impl Local {
     /// For what starts no server.
     #[allow(dead_code, reason = "some of it is for other tests")]
@@ -78,6 +88,7 @@ impl Local {
     pub(crate) fn ops(&self, arguments: &[&str]) -> Command {
         let mut ops = Command::new(program("ops"));
         ops.env_clear().env("PATH", &self.path).env("OPS_PG_BIN", &self.postgres_bin).args(arguments);
+        ops.env("XDG_STATE_HOME", state_home());
         if let Some(redis) = &self.redis {
             ops.env("OPS_REDIS_SERVER", redis);
         }

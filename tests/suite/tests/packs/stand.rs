@@ -176,6 +176,7 @@ impl<'p> Stand<'p> {
         ops.env("DATABASE_URL", self.cluster.url_as("ops_monitor", database))
             .env("API_URL", self.api.url())
             .env("API_TOKEN", TOKEN)
+            .env("XDG_STATE_HOME", files.join("state"))
             .env("LOG_DIR", files.join("logs"))
             .env("JOBS_DIR", files.join("jobs"));
         if let Some(redis) = &self.redis {

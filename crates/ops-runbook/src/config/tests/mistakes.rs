@@ -88,7 +88,7 @@ fn unknown_keys_name_the_nearest() {
         (
             "[[alert]]\nname = \"x\"",
             "ops.toml:3:3: unknown section [[alert]]; known are `check`, `host`, `http`, `metric`, `postgres`, `redis`, \
-             `service`, `thresholds`",
+             `service`, `state`, `thresholds`",
         ),
         (
             "[redis.\"my cache\"]\nurl = \"redis://cache\"",
@@ -384,5 +384,28 @@ fn a_line_too_long_to_read_has_its_places_and_is_not_shown() {
         }
         assert_eq!(said.contains(" | rls = { k0 = …, k1 = …"), shown, "{said}");
         assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn a_state_is_in_one_place_and_keeps_something() {
+    for (text, expected) in [
+        (
+            "[state]\nfile = \"a.db\"\nurl = \"postgres://db/ops\"",
+            "ops.toml:4:8: `file` in [state]: there is a url beside it: the state is in one place",
+        ),
+        (
+            "[state]\nurl = \"redis://db/0\"",
+            "ops.toml:4:7: `url` in [state]: it does not start with postgres:// or postgresql://; \
+             postgres://USER@HOST:PORT/DATABASE, or postgres:///DATABASE?host=/socket/directory; a password with \
+             special characters must be percent-encoded",
+        ),
+        ("[state]\nraw = \"1s\"", "ops.toml:4:7: `raw` in [state]: must be an hour at least"),
+        (
+            "[state]\nhourly = \"2d\"",
+            "ops.toml:4:10: `hourly` in [state]: hourly figures go before the measurements, kept for 14d",
+        ),
+    ] {
+        assert_mistake(text, expected);
     }
 }
