@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::baseline::{Baselines, MemoryBaselines};
 use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::state::History;
 
 /// Wall time, injected so that tests need not wait for it.
 pub trait Clock: Send + Sync + Debug {
@@ -148,6 +149,7 @@ pub struct Context {
     run_id: RunId,
     progress: Arc<dyn Progress>,
     baselines: Arc<dyn Baselines>,
+    history: Option<Arc<dyn History>>,
     window_gap: Duration,
     cost: Arc<CostMeter>,
 }
@@ -170,6 +172,7 @@ impl Context {
             run_id: RunId(uuid::Uuid::now_v7()),
             progress: Arc::new(Silent),
             baselines: Arc::new(MemoryBaselines::default()),
+            history: None,
             window_gap: Duration::from_secs(1),
             cost: Arc::new(CostMeter::default()),
         }
@@ -193,6 +196,13 @@ impl Context {
     #[must_use]
     pub fn with_baselines(mut self, baselines: Arc<dyn Baselines>) -> Self {
         self.baselines = baselines;
+        self
+    }
+
+    /// Gives probes what was measured before, for trends (see [`trend`](crate::trend)).
+    #[must_use]
+    pub fn with_history(mut self, history: Arc<dyn History>) -> Self {
+        self.history = Some(history);
         self
     }
 
@@ -262,6 +272,11 @@ impl Context {
     /// Says what happens now.
     pub fn say(&self, line: &str) {
         self.progress.say(line);
+    }
+
+    /// What was measured before, where anything keeps it.
+    pub fn history(&self) -> Option<&dyn History> {
+        self.history.as_deref()
     }
 
     /// The store of baselines.

@@ -17,11 +17,8 @@ use crate::context::Context;
 use crate::health::HealthReport;
 use crate::probe_set::ProbeSet;
 use crate::render;
-use crate::result::ProbeResult;
+use crate::score::REACHABLE;
 use crate::status::Status;
-
-/// The end of the names of the probes that say whether a dependency can be reached at all.
-const REACHABLE: &str = ".reachable";
 
 /// The group of a service's own probes that its readiness depends on.
 pub const READINESS: &str = "readiness";
@@ -43,6 +40,8 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Endpoint {
     probes: ProbeSet,
+    /// Those of them that readiness depends on.
+    needed: ProbeSet,
     /// One for all runs: it keeps what rates are measured against.
     cx: Context,
     rendered: Mutex<Option<Rendered>>,
@@ -53,13 +52,13 @@ struct Rendered {
     of: Arc<HealthReport>,
     health: Answer,
     report: Answer,
-    ready: Answer,
 }
 
 impl Endpoint {
     /// The answers of these probes.
     pub fn new(probes: ProbeSet) -> Self {
-        Self { probes, cx: Context::new(), rendered: Mutex::new(None) }
+        let needed = probes.only(is_needed);
+        Self { probes, needed, cx: Context::new(), rendered: Mutex::new(None) }
     }
 
     /// Whether the process is there to answer. Asks nobody: a process that is restarted because its database is down
@@ -70,9 +69,14 @@ impl Endpoint {
 
     /// Whether requests can be served: 503 while a server cannot be reached (`pg.reachable`, `redis.reachable`, and
     /// their like), or a probe of the group [`READINESS`] is critical; one line a probe, as Kubernetes writes them.
-    /// Other findings, however bad, do not take a service away from its users.
+    /// Other findings, however bad, do not take a service away from its users. Only those probes are run, where there
+    /// is no fresh report of all.
     pub async fn ready(&self) -> Answer {
-        self.rendered().await.ready
+        let report = match self.probes.fresh() {
+            Some(report) => report,
+            None => self.needed.cached(&self.cx).await,
+        };
+        ready(&report)
     }
 
     /// The whole as `application/health+json`: 503 when critical.
@@ -102,16 +106,18 @@ impl Rendered {
         Self {
             health: answer("application/health+json", render::health_json(&report)),
             report: answer("application/json", render::json(&report)),
-            ready: ready(&report),
             of: report,
         }
     }
 }
 
+fn is_needed(probe: &str, group: &str) -> bool {
+    probe.ends_with(REACHABLE) || group == READINESS
+}
+
 /// `[+]pg.reachable main ok`, as the endpoints of Kubernetes' own API server answer.
 fn ready(report: &HealthReport) -> Answer {
-    let is_needed = |probe: &&ProbeResult| probe.probe.ends_with(REACHABLE) || probe.group == READINESS;
-    let needed = report.probes.iter().filter(is_needed);
+    let needed = report.probes.iter().filter(|probe| is_needed(&probe.probe, &probe.group));
     let mut body = String::new();
     let mut failed = false;
     for probe in needed {
@@ -191,6 +197,18 @@ mod tests {
     async fn what_a_service_cannot_do_without_is_its_own_to_say() {
         let (endpoint, _) = endpoint(&[("readiness", "app.queue", true)]);
         assert_eq!(endpoint.ready().await.status, 503);
+    }
+
+    #[tokio::test]
+    async fn readiness_costs_what_it_needs_and_no_more() {
+        let (endpoint, runs) =
+            endpoint(&[("availability", "pg.reachable", false), ("objects", "pg.sequences", false)]);
+        endpoint.ready().await;
+        endpoint.ready().await;
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+        endpoint.health().await;
+        endpoint.ready().await;
+        assert_eq!(runs.load(Ordering::SeqCst), 3);
     }
 
     #[tokio::test]

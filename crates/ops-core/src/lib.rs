@@ -60,6 +60,7 @@ pub mod render;
 pub mod report;
 pub mod result;
 pub mod score;
+mod shared_run;
 pub mod state;
 pub mod status;
 pub mod step;
@@ -72,6 +73,7 @@ pub mod testing;
 pub mod threshold;
 #[cfg(feature = "throwaway")]
 pub mod throwaway;
+pub mod trend;
 pub mod unit;
 pub mod window;
 pub mod words;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::context::Context;
@@ -14,6 +13,7 @@ use crate::health::{Cost, HealthReport};
 use crate::probe::HealthProbe;
 use crate::report::ProbeReport;
 use crate::result::ProbeResult;
+use crate::shared_run::SharedRun;
 use crate::status::Status;
 
 /// How a [`ProbeSet`] runs.
@@ -76,27 +76,29 @@ struct Entry {
 /// Probes that make one report. See the [crate documentation](crate) for an example.
 #[derive(Debug)]
 pub struct ProbeSet {
+    members: Members,
+    shared: SharedRun,
+}
+
+/// What a run takes along.
+#[derive(Clone, Debug)]
+struct Members {
     service: String,
     options: ProbeSetOptions,
     entries: Vec<Entry>,
-    cache: Mutex<Option<(Instant, Arc<HealthReport>)>>,
 }
 
 impl ProbeSet {
     /// An empty set for the service of that name.
     pub fn new(service: impl Into<String>) -> Self {
-        Self {
-            service: service.into(),
-            options: ProbeSetOptions::default(),
-            entries: Vec::new(),
-            cache: Mutex::new(None),
-        }
+        let (service, options) = (service.into(), ProbeSetOptions::default());
+        Self { members: Members { service, options, entries: Vec::new() }, shared: SharedRun::default() }
     }
 
     /// Replaces the options.
     #[must_use]
     pub fn with_options(mut self, options: ProbeSetOptions) -> Self {
-        self.options = options;
+        self.members.options = options;
         self
     }
 
@@ -113,7 +115,7 @@ impl ProbeSet {
         group: impl Into<Cow<'static, str>>,
         probe: impl HealthProbe + 'static,
     ) {
-        self.entries.push(Entry {
+        self.members.entries.push(Entry {
             target: target.into(),
             database,
             group: group.into(),
@@ -123,17 +125,45 @@ impl ProbeSet {
 
     /// How many probes it holds.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.members.entries.len()
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.members.entries.is_empty()
+    }
+
+    /// Its probes of these names and groups alone, with the same options; cached by itself.
+    pub(crate) fn only(&self, is_wanted: impl Fn(&str, &str) -> bool) -> Self {
+        let mut members = self.members.clone();
+        members.entries.retain(|entry| is_wanted(entry.probe.name(), &entry.group));
+        Self { members, shared: SharedRun::default() }
     }
 
     /// Runs every probe once. Never fails: what could not be told is `Unknown` in the report. A probe that is out
     /// of time is cancelled, given a moment to clean up after itself, and abandoned.
     pub async fn run(&self, cx: &Context) -> HealthReport {
+        self.members.run(cx).await
+    }
+
+    /// The last report while it is fresh, else a new one; requests that come together share one run. It is a task
+    /// of its own, on the context of the first who asked: one who gives up takes it from nobody.
+    pub async fn cached(&self, cx: &Context) -> Arc<HealthReport> {
+        let start = || {
+            let (members, cx) = (self.members.clone(), cx.clone());
+            async move { members.run(&cx).await }
+        };
+        self.shared.report(self.members.options.cache_for, start).await
+    }
+
+    /// The report that [`ProbeSet::cached`] would give at once.
+    pub(crate) fn fresh(&self) -> Option<Arc<HealthReport>> {
+        self.shared.fresh(self.members.options.cache_for)
+    }
+}
+
+impl Members {
+    async fn run(&self, cx: &Context) -> HealthReport {
         let started = Instant::now();
         let run = cx.new_run().with_deadline(self.options.run_deadline);
         // Whoever stops waiting for the report stops its probes, each in a task of its own, as well.
@@ -150,19 +180,6 @@ impl ProbeSet {
             wall_ms: millis(started.elapsed()),
         };
         HealthReport::new(self.service.clone(), at, probes, cost)
-    }
-
-    /// The last report while it is fresh, else a new one; requests that come together share one run.
-    pub async fn cached(&self, cx: &Context) -> Arc<HealthReport> {
-        let mut cache = self.cache.lock().await;
-        if let Some((at, report)) = &*cache
-            && at.elapsed() < self.options.cache_for
-        {
-            return Arc::clone(report);
-        }
-        let report = Arc::new(self.run(cx).await);
-        *cache = Some((Instant::now(), Arc::clone(&report)));
-        report
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Each warning costs [`WARNING_POINTS`], each critical [`CRITICAL_POINTS`]; a probe costs no more than its worst
 //! finding and half of each further one, and a group no more than [`GROUP_CAP`], so that a thousand unused
-//! indexes weigh less than one blocked table. Critical on reachability is 0: nothing else matters then. The
+//! indexes weigh less than one blocked table. What is out of reach makes 0: nothing else matters then. The
 //! weights are this project's own; the words are the runbooks': 90 and above excellent, 75 and above good.
 
 use std::collections::BTreeMap;
@@ -19,8 +19,10 @@ pub const WARNING_POINTS: f64 = 4.0;
 pub const CRITICAL_POINTS: f64 = 12.0;
 /// What one group can cost at most.
 pub const GROUP_CAP: f64 = 25.0;
-/// The group in which critical means that nothing can be used: the score is 0.
-pub const AVAILABILITY: &str = "availability";
+/// The end of the names of the probes that say whether something can be reached at all.
+pub(crate) const REACHABLE: &str = ".reachable";
+/// The ends of the codes that say the same of an endpoint, a page or a job's server.
+const OUT_OF_REACH: [&str; 2] = [".unreachable", ".timeout"];
 
 /// Points that one group lost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -66,10 +68,20 @@ pub(crate) fn score(probes: &[ProbeResult]) -> Score {
         .collect();
     lost.sort_by(|a, b| b.points.cmp(&a.points).then_with(|| a.group.cmp(&b.group)));
 
-    let down = counted.iter().any(|probe| probe.group == AVAILABILITY && probe.status == Status::Critical);
+    let down = counted.iter().any(|probe| is_out_of_reach(probe));
     let total: u32 = lost.iter().map(|lost| u32::from(lost.points)).sum();
     let left = if down { 0 } else { 100u32.saturating_sub(total) as u8 };
     Score { points: (seen > 0).then_some(left), coverage, lost }
+}
+
+/// Whether the probe tells that its server cannot be used at all: that it cannot be reached, or does not answer.
+pub(crate) fn is_out_of_reach(probe: &ProbeResult) -> bool {
+    probe.status == Status::Critical
+        && (probe.probe.ends_with(REACHABLE)
+            || probe.findings.iter().any(|finding| {
+                finding.severity == Severity::Critical
+                    && OUT_OF_REACH.iter().any(|end| finding.code.ends_with(end))
+            }))
 }
 
 /// The worst in full, each further one by half: ten warnings of one probe are worse than one, not ten times.
@@ -128,9 +140,19 @@ mod tests {
 
     #[test]
     fn what_cannot_be_reached_scores_nothing() {
-        let probes =
-            vec![result(AVAILABILITY, Status::Critical, vec![]), result("locks", Status::Ok, vec![])];
-        assert_eq!(score(&probes).points, Some(0));
+        let named = |name: &str, code: &'static str| {
+            let finding = Finding::critical(code, "m");
+            ProbeResult { probe: name.into(), ..result("availability", Status::Critical, vec![finding]) }
+        };
+        for (probe, points) in [
+            (named("pg.reachable", "pg.reachable.down"), 0),
+            (named("http.endpoint", "http.endpoint.unreachable"), 0),
+            (named("http.endpoint", "http.endpoint.status"), 88),
+            (named("pg.version", "pg.version.end_of_life"), 88),
+        ] {
+            let name = probe.findings[0].code.clone();
+            assert_eq!(score(&[probe, result("locks", Status::Ok, vec![])]).points, Some(points), "{name}");
+        }
     }
 
     #[test]

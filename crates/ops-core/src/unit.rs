@@ -23,6 +23,12 @@ pub enum Unit {
     PerSecond,
     /// Events per hour.
     PerHour,
+    /// Bytes per second.
+    BytesPerSecond,
+    /// Bytes per hour.
+    BytesPerHour,
+    /// Bytes per day.
+    BytesPerDay,
     /// A quotient without a unit.
     Ratio,
 }
@@ -38,8 +44,16 @@ impl Unit {
             Unit::Count => "count",
             Unit::PerSecond => "per_second",
             Unit::PerHour => "per_hour",
+            Unit::BytesPerSecond => "bytes_per_second",
+            Unit::BytesPerHour => "bytes_per_hour",
+            Unit::BytesPerDay => "bytes_per_day",
             Unit::Ratio => "ratio",
         }
+    }
+
+    /// Whether it counts bytes, at once or over a time.
+    pub fn is_bytes(self) -> bool {
+        matches!(self, Unit::Bytes | Unit::BytesPerSecond | Unit::BytesPerHour | Unit::BytesPerDay)
     }
 
     /// `value` as an operator reads it: `12.0 %`, `3.4 GiB`, `4 min`, `1,204`.
@@ -52,6 +66,9 @@ impl Unit {
             Unit::Count => format_count(value),
             Unit::PerSecond => format!("{}/s", format_count(value)),
             Unit::PerHour => format!("{}/h", format_count(value)),
+            Unit::BytesPerSecond => format!("{}/s", format_bytes(value)),
+            Unit::BytesPerHour => format!("{}/h", format_bytes(value)),
+            Unit::BytesPerDay => format!("{}/day", format_bytes(value)),
             Unit::Ratio => format!("{value:.2}"),
         }
     }
@@ -114,6 +131,8 @@ mod tests {
             (Unit::Milliseconds, 0.25, "250 µs"),
             (Unit::Count, 1_234_567.0, "1,234,567"),
             (Unit::PerHour, 3120.0, "3,120/h"),
+            (Unit::BytesPerSecond, 2048.0, "2.0 KiB/s"),
+            (Unit::BytesPerDay, 3e9, "2.8 GiB/day"),
             (Unit::Count, -1200.0, "-1,200"),
             (Unit::PerSecond, 0.5, "0.5/s"),
         ] {

@@ -160,44 +160,68 @@ impl HostConfig {
         self
     }
 
-    /// Says what makes no sense, before anything is looked at.
+    /// The first of its [`mistakes`](Self::mistakes).
     ///
     /// # Errors
     /// `Configuration`.
     pub fn check(&self) -> Result<()> {
-        let invalid = |why: String| Err(Error::new(ErrorKind::Configuration, "read the host").because(why));
-        for unit in self.services.iter().chain(&self.timers) {
-            if !is_unit(unit) {
-                return invalid(format!("{unit:?} is no name of a systemd unit"));
-            }
-        }
-        for log in &self.logs {
-            if log.file.is_some() == log.journal.is_some() {
-                return invalid("a log is either a file or a journal".to_owned());
-            }
-            if let Some(unit) = log.journal.as_deref().filter(|unit| !is_unit(unit)) {
-                return invalid(format!("{unit:?} is no name of a systemd unit"));
-            }
-            #[cfg(feature = "log")]
-            for pattern in &log.patterns {
-                crate::probes::log::compile(pattern)?;
-            }
-        }
-        for job in self.heartbeats.iter().flat_map(|heartbeats| heartbeats.jobs.keys()) {
-            // It is the name of a file in that directory, and of no other.
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            if job.is_empty() || job.starts_with('.') || !job.chars().all(plain) {
-                return invalid(format!("{job:?} cannot be a job's name: letters, digits, `-`, `_` and `.`"));
-            }
-        }
-        Ok(())
+        self.mistakes().into_iter().next().map_or(Ok(()), |(_, mistake)| Err(mistake))
     }
+
+    /// What makes no sense, each with the place of what is wrong: a JSON pointer (RFC 6901) into the configuration.
+    pub fn mistakes(&self) -> Vec<(String, Error)> {
+        let processes = self.processes.iter().enumerate().filter(|(_, process)| process.name.contains('/'));
+        let processes = processes.map(|(i, process)| {
+            let why = format!("{:?} is a path: a process goes by its program's name alone", process.name);
+            let program = process.name.rsplit('/').next().unwrap_or_default().to_owned();
+            (format!("/processes/{i}/name"), invalid(why).with_fix(format!("name = {program:?}")))
+        });
+        let units = [("services", &self.services), ("timers", &self.timers)];
+        let units = units.into_iter().flat_map(|(key, units)| {
+            let wrong = units.iter().enumerate().filter(|(_, unit)| !is_unit(unit));
+            wrong.map(move |(i, unit)| (format!("/{key}/{i}"), no_unit(unit)))
+        });
+        let logs = self.logs.iter().enumerate().flat_map(|(i, log)| {
+            log.mistakes().into_iter().map(move |(at, mistake)| (format!("/logs/{i}{at}"), mistake))
+        });
+        let heartbeats = self.heartbeats.iter().flat_map(|heartbeats| {
+            let wrong = heartbeats.mistakes().into_iter();
+            wrong.map(|(at, mistake)| (format!("/heartbeats{at}"), mistake))
+        });
+        processes.chain(units).chain(logs).chain(heartbeats).collect()
+    }
+}
+
+fn invalid(why: impl AsRef<str>) -> Error {
+    Error::new(ErrorKind::Configuration, "read the host").because(why)
+}
+
+fn no_unit(name: &str) -> Error {
+    invalid(format!("{name:?} is no name of a systemd unit"))
 }
 
 /// As systemd.unit(5) has it. A leading dash would be an option of systemctl's.
 fn is_unit(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     !name.is_empty() && !name.starts_with('-') && name.chars().all(plain)
+}
+
+impl HeartbeatConfig {
+    fn mistakes(&self) -> Vec<(String, Error)> {
+        let mut mistakes = Vec::new();
+        if !self.directory.is_absolute() {
+            let why = format!("{} is not absolute: jobs and ops start elsewhere", self.directory.display());
+            mistakes.push(("/directory".to_owned(), invalid(why)));
+        }
+        // It is the name of a file in that directory, and of no other.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let wrong = |job: &&String| job.is_empty() || job.starts_with('.') || !job.chars().all(plain);
+        mistakes.extend(self.jobs.keys().filter(wrong).map(|job| {
+            let why = format!("{job:?} cannot be a job's name: letters, digits, `-`, `_` and `.`");
+            (format!("/jobs/{}", job.replace('~', "~0").replace('/', "~1")), invalid(why))
+        }));
+        mistakes
+    }
 }
 
 impl ProcessConfig {
@@ -215,6 +239,23 @@ impl ProcessConfig {
 }
 
 impl LogConfig {
+    fn mistakes(&self) -> Vec<(String, Error)> {
+        let mut mistakes = Vec::new();
+        if self.file.is_some() == self.journal.is_some() {
+            mistakes.push((String::new(), invalid("a log is either a file or a journal")));
+        }
+        if let Some(unit) = self.journal.as_deref().filter(|unit| !is_unit(unit)) {
+            mistakes.push(("/journal".to_owned(), no_unit(unit)));
+        }
+        #[cfg(feature = "log")]
+        for (i, pattern) in self.patterns.iter().enumerate() {
+            if let Err(mistake) = crate::probes::log::compile(pattern) {
+                mistakes.push((format!("/patterns/{i}/regex"), mistake));
+            }
+        }
+        mistakes
+    }
+
     /// A file.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self { file: Some(path.into()), ..Self::default() }

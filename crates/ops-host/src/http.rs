@@ -26,7 +26,7 @@ use crate::probes;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HttpConfig {
-    /// The address, `http://` or `https://`, without credentials: those belong in headers.
+    /// The address, `http://` or `https://` (`ws://` or `wss://` with a subscription), without credentials: those belong in headers.
     pub url: String,
     /// The status that a healthy endpoint answers with; 200 by default.
     #[serde(default = "ok")]
@@ -45,6 +45,49 @@ pub struct HttpConfig {
     /// A GraphQL query to ask by POST, in place of a GET: `{ health }`. Its answer must hold data and no errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graphql: Option<String>,
+    /// Joins a channel over a websocket, in place of a GET; the URL is then `ws://` or `wss://`.
+    #[cfg(feature = "ws")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<SubscriptionConfig>,
+}
+
+/// A channel to join, as Phoenix' clients do.
+#[cfg(feature = "ws")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct SubscriptionConfig {
+    /// The channel's topic, such as `room:lobby`. Without one, the socket is opened and pinged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// What to join it with; nothing by default.
+    #[serde(default = "nothing", skip_serializing_if = "is_nothing")]
+    pub payload: Value,
+}
+
+#[cfg(feature = "ws")]
+fn nothing() -> Value {
+    serde_json::json!({})
+}
+
+#[cfg(feature = "ws")]
+fn is_nothing(payload: &Value) -> bool {
+    *payload == nothing()
+}
+
+#[cfg(feature = "ws")]
+impl SubscriptionConfig {
+    /// A channel by its topic.
+    pub fn to(topic: impl Into<String>) -> Self {
+        Self { topic: Some(topic.into()), payload: nothing() }
+    }
+
+    /// Joins it with this.
+    #[must_use]
+    pub fn with_payload(mut self, payload: Value) -> Self {
+        self.payload = payload;
+        self
+    }
 }
 
 fn ok() -> u16 {
@@ -61,7 +104,63 @@ impl HttpConfig {
             root_certificate: None,
             redirects: 0,
             graphql: None,
+            #[cfg(feature = "ws")]
+            subscription: None,
         }
+    }
+
+    /// What no request can be made of, each with the place of what is wrong: a JSON pointer (RFC 6901) into the
+    /// configuration.
+    pub fn mistakes(&self) -> Vec<(String, Error)> {
+        let mut mistakes: Vec<(String, Error)> = Vec::new();
+        let mut wrong = |at: &str, mistake: Error| mistakes.push((at.to_owned(), mistake));
+        let url = parse_url(&self.url);
+        let is_socket = url.as_ref().is_ok_and(|url| matches!(url.scheme(), "ws" | "wss"));
+        let joins = self.joins();
+        match url {
+            Err(mistake) => wrong("/url", mistake),
+            Ok(_) if is_socket && !joins => wrong(
+                "/url",
+                invalid("a websocket is joined, and there is no subscription")
+                    .with_fix("subscription = { topic = \"room:lobby\" }, or subscription = {}"),
+            ),
+            Ok(url) if joins && !is_socket => wrong(
+                "/url",
+                invalid(format!("{}:// is no websocket's, and there is a subscription", url.scheme()))
+                    .with_fix("wss://…"),
+            ),
+            Ok(_) => {}
+        }
+        if !(100..=599).contains(&self.status) {
+            wrong("/status", invalid(format!("status {} is none of HTTP's", self.status)));
+        }
+        for pointer in self.json.keys().filter(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
+            let at = format!("/json/{}", pointer.replace('~', "~0").replace('/', "~1"));
+            wrong(
+                &at,
+                invalid(format!("{pointer:?} is no JSON pointer")).with_fix(format!("\"/{pointer}\"")),
+            );
+        }
+        if let Some(query) = &self.graphql {
+            let query = query.trim_start();
+            if query.is_empty() || ["mutation", "subscription"].iter().any(|kind| query.starts_with(kind)) {
+                let why = "graphql must be a query: a check changes nothing";
+                wrong("/graphql", invalid(why).with_fix("graphql = \"{ __typename }\""));
+            } else if joins {
+                wrong("/graphql", invalid("an endpoint is asked a query, or joined by a subscription"));
+            }
+        }
+        mistakes
+    }
+
+    #[cfg(feature = "ws")]
+    fn joins(&self) -> bool {
+        self.subscription.is_some()
+    }
+
+    #[cfg(not(feature = "ws"))]
+    fn joins(&self) -> bool {
+        false
     }
 
     /// Expects another status.
@@ -89,6 +188,14 @@ impl HttpConfig {
     #[must_use]
     pub fn with_graphql(mut self, query: impl Into<String>) -> Self {
         self.graphql = Some(query.into());
+        self
+    }
+
+    /// Joins this channel.
+    #[cfg(feature = "ws")]
+    #[must_use]
+    pub fn with_subscription(mut self, subscription: SubscriptionConfig) -> Self {
+        self.subscription = Some(subscription);
         self
     }
 
@@ -138,24 +245,10 @@ impl HttpTarget {
     /// `Configuration` for what no request can be made of.
     pub fn new(name: impl Into<String>, config: HttpConfig, headers: Vec<(String, Secret)>) -> Result<Self> {
         let name = name.into();
+        if let Some((_, mistake)) = config.mistakes().into_iter().next() {
+            return Err(mistake);
+        }
         let url = parse_url(&config.url)?;
-        if !(100..=599).contains(&config.status) {
-            return Err(invalid(format!("status {} is none of HTTP's", config.status)));
-        }
-        if let Some(pointer) =
-            config.json.keys().find(|pointer| !pointer.is_empty() && !pointer.starts_with('/'))
-        {
-            return Err(
-                invalid(format!("{pointer:?} is no JSON pointer")).with_fix(format!("\"/{pointer}\""))
-            );
-        }
-        if let Some(query) = &config.graphql {
-            let query = query.trim_start();
-            if query.is_empty() || ["mutation", "subscription"].iter().any(|kind| query.starts_with(kind)) {
-                return Err(invalid("graphql must be a query: a check changes nothing")
-                    .with_fix("graphql = \"{ __typename }\""));
-            }
-        }
         let headers = headers.iter().map(|(name, value)| header(name, value)).collect::<Result<_>>()?;
         Ok(Self { shared: Arc::new(Shared { name, config, url, headers }) })
     }
@@ -183,8 +276,26 @@ impl HttpTarget {
         BoundHttpProbe { endpoint: self.clone(), probe, limits }
     }
 
+    #[cfg(feature = "ws")]
     pub(crate) fn url(&self) -> &Url {
         &self.shared.url
+    }
+
+    pub(crate) fn is_websocket(&self) -> bool {
+        matches!(self.shared.url.scheme(), "ws" | "wss")
+    }
+
+    /// The address of the request: a websocket begins as one.
+    pub(crate) fn request_url(&self) -> Url {
+        let mut url = self.shared.url.clone();
+        let scheme = match url.scheme() {
+            "ws" => "http",
+            "wss" => "https",
+            _ => return url,
+        };
+        // Both are schemes of the web's: this cannot fail.
+        let _ = url.set_scheme(scheme);
+        url
     }
 
     pub(crate) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
@@ -198,8 +309,14 @@ fn invalid(why: impl AsRef<str>) -> Error {
 
 fn parse_url(text: &str) -> Result<Url> {
     let url = Url::parse(text.trim()).map_err(|error| invalid(format!("the URL does not parse: {error}")))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(invalid(format!("{}:// is not http:// or https://", url.scheme())));
+    let known = match url.scheme() {
+        "http" | "https" => true,
+        "ws" | "wss" => cfg!(feature = "ws"),
+        _ => false,
+    };
+    if !known {
+        let or = if cfg!(feature = "ws") { ", https://, ws:// or wss://" } else { " or https://" };
+        return Err(invalid(format!("{}:// is not http://{or}", url.scheme())));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(invalid("the URL holds credentials; they belong in a header")
@@ -248,7 +365,12 @@ pub trait HttpProbe: Send + Sync + Debug {
 
 /// All built-in probes of endpoints. A new one is its own file, its `mod` line, and its line here.
 pub fn http_registry() -> &'static [&'static dyn HttpProbe] {
-    &[&probes::endpoint::Endpoint, &probes::graphql::Graphql]
+    &[
+        &probes::endpoint::Endpoint,
+        &probes::graphql::Graphql,
+        #[cfg(feature = "ws")]
+        &probes::subscription::Subscription,
+    ]
 }
 
 /// A probe with its endpoint and its thresholds: what [`HttpTarget::bind`] makes.
@@ -284,6 +406,10 @@ mod tests {
             (plain.clone().with_status(20), "x-a", "status 20"),
             (plain.clone().with_json("status", "ok"), "x-a", "no JSON pointer"),
             (plain.clone().with_graphql("mutation { x }"), "x-a", "must be a query"),
+            #[cfg(feature = "ws")]
+            (HttpConfig::new("wss://api/socket"), "x-a", "there is no subscription"),
+            #[cfg(feature = "ws")]
+            (plain.clone().with_subscription(SubscriptionConfig::to("t")), "x-a", "no websocket's"),
             (plain.clone(), "x a", "no header name"),
         ] {
             let headers = vec![(header.to_owned(), Secret::from("hunter2".to_owned()))];

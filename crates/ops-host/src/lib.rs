@@ -2,7 +2,7 @@
 //!
 //! [`HostTarget`] is a machine, [`HttpTarget`] an endpoint. Each family of probes is a feature: `disk`
 //! (`host.disk`), `kernel` (`host.cpu`, `.memory`, `.io`, `.network`, `.load`), `process`, `systemd` (`host.service`,
-//! `.timer`, `.clock`), `log`, `heartbeat` (`job.heartbeat`), `http` (`http.endpoint`, `http.graphql`).
+//! `.timer`, `.clock`), `log`, `heartbeat` (`job.heartbeat`), `http` (`http.endpoint`, `http.graphql`), `ws` (`ws.subscription`).
 //! A target binds a probe of its registry into a [`HealthProbe`](ops_core::HealthProbe).
 //!
 //! ```
@@ -36,6 +36,8 @@ mod probes;
 
 pub use config::{HeartbeatConfig, HostConfig, JobConfig, LogConfig, PatternConfig, ProcessConfig};
 pub use host::{BoundHostProbe, HostProbe, HostTarget, host_registry};
+#[cfg(feature = "ws")]
+pub use http::SubscriptionConfig;
 #[cfg(feature = "http")]
 pub use http::{BoundHttpProbe, HttpConfig, HttpProbe, HttpTarget, http_registry};
 pub use machine::Machine;

@@ -10,17 +10,33 @@ use sqlx::postgres::PgDatabaseError;
 pub(crate) fn translate(operation: &'static str, target: &str, error: sqlx::Error) -> Error {
     let (kind, retry, message) = classify(&error);
     let translated = Error::new(kind, operation).on(target).because(message).retry(retry);
-    match limited_role(&error) {
-        true => translated.with_fix("ALTER ROLE … CONNECTION LIMIT … for the role that ops logs in as"),
-        false => translated,
+    match full(&error) {
+        Some(Full::Role) => {
+            translated.with_fix("ALTER ROLE … CONNECTION LIMIT … for the role that ops logs in as")
+        }
+        Some(Full::Database) => translated.with_fix("ALTER DATABASE … CONNECTION LIMIT …"),
+        Some(Full::Server) | None => translated,
     }
 }
 
-/// SQLSTATE 53300 is also what a role's own CONNECTION LIMIT gives, which says nothing about the server. The
-/// message is translated; the routine that raised it is not (`InitializeSessionUserId`, in every version from 14).
-fn limited_role(error: &sqlx::Error) -> bool {
-    let postgres = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
-    postgres.is_some_and(|e| e.code() == "53300" && e.routine() == Some("InitializeSessionUserId"))
+/// What SQLSTATE 53300 says has no connection left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Full {
+    Server,
+    /// By its own CONNECTION LIMIT: nobody gets into it, superusers apart.
+    Database,
+    /// By the CONNECTION LIMIT of the role that we log in as, which says nothing about the server.
+    Role,
+}
+
+/// The message is translated; the routine that raised it is not (the same in every version from 14).
+fn full(error: &sqlx::Error) -> Option<Full> {
+    let postgres = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    (postgres.code() == "53300").then(|| match postgres.routine() {
+        Some("InitializeSessionUserId") => Full::Role,
+        Some("CheckMyDatabase") => Full::Database,
+        _ => Full::Server,
+    })
 }
 
 fn classify(error: &sqlx::Error) -> (ErrorKind, Retry, String) {
@@ -28,9 +44,9 @@ fn classify(error: &sqlx::Error) -> (ErrorKind, Retry, String) {
     match error {
         sqlx::Error::Database(database) => match database.try_downcast_ref::<PgDatabaseError>() {
             Some(postgres) => {
-                let (kind, retry) = match limited_role(error) {
-                    true => (ErrorKind::Busy, SAFE),
-                    false => of_sqlstate(postgres.code()),
+                let (kind, retry) = match full(error) {
+                    Some(Full::Role) => (ErrorKind::Busy, SAFE),
+                    Some(Full::Server | Full::Database) | None => of_sqlstate(postgres.code()),
                 };
                 (kind, retry, format!("{} (SQLSTATE {})", postgres.message(), postgres.code()))
             }

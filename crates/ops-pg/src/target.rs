@@ -1,6 +1,7 @@
 //! One PostgreSQL database to look at, over one connection, without harm.
 
 mod connecting;
+mod lending;
 mod notify;
 mod reading;
 
@@ -13,6 +14,7 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use tokio::sync::{Mutex, MutexGuard};
 
+pub(crate) use self::lending::Lending;
 pub(crate) use self::notify::Notified;
 use crate::capabilities::Capabilities;
 use crate::config::{Databases, Every, PgConfig};

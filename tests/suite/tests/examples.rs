@@ -19,7 +19,7 @@ async fn any_db() -> Option<TestDb> {
     None
 }
 
-/// A running `health-axum`, killed at the end of the test.
+/// A running example, killed at the end of the test.
 struct Service {
     child: Child,
     url: String,
@@ -27,7 +27,11 @@ struct Service {
 
 impl Service {
     fn start(postgres: &str, redis: &str) -> Self {
-        let mut command = Command::new(program("health-axum"));
+        Self::run("health-axum", postgres, redis)
+    }
+
+    fn run(name: &str, postgres: &str, redis: &str) -> Self {
+        let mut command = Command::new(program(name));
         command
             .env_clear()
             .env("DATABASE_URL", postgres)
@@ -108,6 +112,37 @@ async fn a_health_endpoint() {
     proxy.set(Behaviour::Pass).await;
     eventually("it comes back", Duration::from_secs(30), async || {
         (ready().await.status == StatusCode::OK).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_without_a_framework() {
+    let Some(db) = any_db().await else { return };
+    let proxy = Proxy::to(db.server().address()).await.unwrap();
+    let service = Service::run("health-plain", &db.url_at(proxy.address(), Role::Superuser), "");
+    let asked = async |path: &str| get(format!("{}{path}", service.url)).await;
+    let live = asked("/livez").await;
+    assert_eq!(
+        (live.status, &*live.kind, &*live.text),
+        (StatusCode::OK, "text/plain; charset=utf-8", "ok\n")
+    );
+    let ready = asked("/readyz").await;
+    assert_eq!(
+        (ready.status, &*ready.text),
+        (StatusCode::OK, "[+]pg.reachable main ok\nreadyz check passed\n")
+    );
+    let report = asked("/report").await.report();
+    let pool = report.probes.iter().find(|result| result.probe == "pg.pool").unwrap();
+    assert_eq!(pool.status, Status::Ok, "{pool:#?}");
+    assert_eq!(asked("/health").await.kind, "application/health+json");
+    let url = format!("{}/elsewhere", service.url);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    assert_eq!(client.get(url).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+
+    proxy.set(Behaviour::Refuse).await;
+    eventually("the endpoint notices", Duration::from_secs(30), async || {
+        (asked("/readyz").await.status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
     })
     .await;
 }

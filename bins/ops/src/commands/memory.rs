@@ -16,7 +16,10 @@ use crate::output;
 /// when nothing else does.
 pub(super) async fn recalling(cx: Context, global: &Global, config: &Config) -> (Context, Option<SqlState>) {
     match open(&cx, global, config).await {
-        Ok(state) => (cx.with_baselines(Arc::new(state.clone())), Some(state)),
+        Ok(state) => {
+            let kept = Arc::new(state.clone());
+            (cx.with_baselines(kept.clone()).with_history(kept), Some(state))
+        }
         Err(error) => {
             output::complain(&error);
             output::say("ops: the check goes on without what it remembers: rates are of this run alone");

@@ -5,7 +5,7 @@ use super::layout::{Page, Tone};
 use super::view::{self, Cluster, Entry, Hidden, Next};
 use super::{Detail, Style, text};
 use crate::health::HealthReport;
-use crate::score::AVAILABILITY;
+use crate::score::is_out_of_reach;
 use crate::status::Status;
 use crate::words::count;
 
@@ -223,8 +223,7 @@ fn foot(page: &mut Page, report: &HealthReport) {
         .iter()
         .map(|lost| format!("{} {}", text::line(&lost.group), lost.points))
         .collect();
-    let down = |group: &str, status| group == AVAILABILITY && status == Status::Critical;
-    if report.score == Some(0) && report.probes.iter().any(|probe| down(&probe.group, probe.status)) {
+    if report.score == Some(0) && report.probes.iter().any(is_out_of_reach) {
         lost.push("and all the rest, since a target cannot be reached".to_owned());
     }
     if !lost.is_empty() {

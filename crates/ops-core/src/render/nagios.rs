@@ -121,7 +121,13 @@ fn point(label: &str, measurement: &Measurement) -> String {
         Unit::Bytes => ("B", 1.0),
         Unit::Seconds => ("s", 1.0),
         Unit::Milliseconds => ("s", 0.001),
-        Unit::Count | Unit::PerSecond | Unit::PerHour | Unit::Ratio => ("", 1.0),
+        Unit::Count
+        | Unit::PerSecond
+        | Unit::PerHour
+        | Unit::BytesPerSecond
+        | Unit::BytesPerHour
+        | Unit::BytesPerDay
+        | Unit::Ratio => ("", 1.0),
     };
     // `U` is how a plugin says that a value could not be determined.
     if !measurement.value.is_finite() {

@@ -10,7 +10,6 @@ use crate::finding::{Finding, Severity};
 use crate::health::HealthReport;
 use crate::measurement::Measurement;
 use crate::result::ProbeResult;
-use crate::score::AVAILABILITY;
 use crate::status::Status;
 use crate::threshold::Direction;
 use crate::words::count;
@@ -103,6 +102,9 @@ pub(super) fn place(target: &str, database: Option<&str>) -> String {
 pub(super) fn place_of(result: &ProbeResult) -> String {
     place(&result.target, result.database.as_deref())
 }
+
+/// The group of what decides whether the rest means anything.
+const AVAILABILITY: &str = "availability";
 
 /// Everything critical, then every warning; in each, what cannot be reached comes first. `cap` entries a cluster.
 pub(super) fn problems(report: &HealthReport, cap: usize) -> Vec<Cluster<'_>> {

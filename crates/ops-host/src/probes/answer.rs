@@ -9,7 +9,8 @@ use ops_core::{
     Severity, Unit,
 };
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client};
+use reqwest::tls::TlsInfo;
+use reqwest::{Certificate, Client, Response};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -52,8 +53,8 @@ fn code_of(spec: &ProbeSpec, trouble: &str) -> String {
 
 /// A client for one request: a connection kept open would prove nothing about making one, and authorities that
 /// were renewed are read anew.
-async fn client(endpoint: &HttpTarget) -> Result<Client> {
-    let (config, scheme) = (endpoint.config(), endpoint.url().scheme());
+pub(super) async fn client(endpoint: &HttpTarget) -> Result<Client> {
+    let (config, url) = (endpoint.config(), endpoint.request_url());
     let failed = |why: String| Error::new(ErrorKind::Configuration, "prepare the request").because(why);
     let mut builder = Client::builder()
         .no_proxy()
@@ -72,7 +73,7 @@ async fn client(endpoint: &HttpTarget) -> Result<Client> {
             return Err(unreadable("it holds no PEM certificate".into()));
         }
         builder = builder.tls_certs_merge(roots);
-    } else if scheme == "http" && config.redirects == 0 {
+    } else if url.scheme() == "http" && config.redirects == 0 {
         // A machine without any authorities can still ask without TLS.
         builder = builder.tls_certs_only([]);
     }
@@ -103,19 +104,15 @@ fn redirects(most: usize, headers: bool) -> Policy {
 async fn exchange(client: &Client, endpoint: &HttpTarget, ask: Ask<'_>) -> Result<Answer> {
     let address = endpoint.display();
     let mut request = match ask {
-        Ask::Get => client.get(endpoint.url().clone()).header("accept", "application/json, */*;q=0.5"),
-        Ask::Post { accept, body } => client.post(endpoint.url().clone()).header("accept", accept).json(body),
+        Ask::Get => client.get(endpoint.request_url()).header("accept", "application/json, */*;q=0.5"),
+        Ask::Post { accept, body } => client.post(endpoint.request_url()).header("accept", accept).json(body),
     };
     for (name, value) in endpoint.headers() {
         request = request.header(name, value);
     }
     let started = Instant::now();
     let mut response = request.send().await.map_err(|error| http_error::of_request(error, &address))?;
-    let certificate_ends = response
-        .extensions()
-        .get::<reqwest::tls::TlsInfo>()
-        .and_then(|tls| tls.peer_certificate())
-        .and_then(certificate_end);
+    let certificate_ends = certificate_of(&response);
     let (mut body, mut cut) = (Vec::new(), false);
     while let Some(chunk) = response.chunk().await.map_err(|error| http_error::of_request(error, &address))? {
         let room = BODY_CAP - body.len();
@@ -127,6 +124,11 @@ async fn exchange(client: &Client, endpoint: &HttpTarget, ask: Ask<'_>) -> Resul
     }
     let latency_ms = started.elapsed().as_secs_f64() * 1000.0;
     Ok(Answer { status: response.status().as_u16(), body, cut, latency_ms, certificate_ends })
+}
+
+/// When the certificate ends that the server showed, where it showed one.
+pub(super) fn certificate_of(response: &Response) -> Option<DateTime<Utc>> {
+    response.extensions().get::<TlsInfo>()?.peer_certificate().and_then(certificate_end)
 }
 
 fn certificate_end(der: &[u8]) -> Option<DateTime<Utc>> {
@@ -188,7 +190,7 @@ pub(super) fn judge(
     report
 }
 
-fn judge_certificate(
+pub(super) fn judge_certificate(
     spec: &ProbeSpec,
     report: ProbeReport,
     address: &str,
@@ -214,7 +216,7 @@ fn judge_certificate(
 
 /// Another status than expected: trouble of the service, unless it is about who asks. Then the service stays
 /// unseen, and what the connection told (its time, its certificate) still counts.
-fn judge_status(
+pub(super) fn judge_status(
     spec: &ProbeSpec,
     report: ProbeReport,
     status: u16,

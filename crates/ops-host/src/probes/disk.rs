@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ops_core::state::Series;
+use ops_core::trend::{self, Trend};
 use ops_core::{
     Context, Direction, Error, ErrorKind, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec,
     Remedy, Result, Severity, ThresholdSpec, Unit, words,
@@ -15,6 +17,11 @@ use tokio::time::Instant;
 use crate::host::{HostProbe, HostTarget};
 use crate::mounts::{self, Mount, Usage};
 
+const HOUR: f64 = 3600.0;
+
+/// How far back the trend looks: a week has every day's jobs in it.
+const TREND: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// A local file system answers in microseconds; a network one that takes longer than this has lost its server.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -25,7 +32,9 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         why: "A full disk stops a database at once, and the space to repair it is gone too. Inodes run out while \
               bytes are left. A kernel that meets a disk error remounts read-only, and every write fails from then.",
         measures: "For each mount: bytes used, of those used and available, as df computes it (what root keeps to \
-                   itself is neither); inodes used; whether it is read-only. Without configured mounts, every device \
+                   itself is neither); inodes used; whether it is read-only; and, from the history of the last week \
+                   (six hours of it at least, as `ops check` with an ops.toml keeps it), when what is available is \
+                   gone, by a slope that outliers do not move and only where it surely falls. Without configured mounts, every device \
                    and network file system, once each; images (squashfs, iso9660), file systems in memory and the \
                    layers of containers are left out. This is the machine ops runs on, and no other.",
         queries: &[
@@ -35,6 +44,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         ],
         codes: &[
             ("host.disk.full", "a file system is nearly full"),
+            ("host.disk.filling", "as it has filled up of late, a file system is full soon"),
             ("host.disk.inodes", "a file system has nearly no inodes left: no file can be made"),
             ("host.disk.read_only", "a file system is mounted read-only"),
         ],
@@ -62,6 +72,15 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
             critical: Some(90.0),
             source: "as for bytes: running out has the same effect",
         },
+        ThresholdSpec {
+            name: "full_in",
+            meaning: "time until a file system is full, as it fills up",
+            unit: Unit::Seconds,
+            direction: Direction::Below,
+            warning: Some(24.0 * HOUR),
+            critical: Some(4.0 * HOUR),
+            source: "node_exporter's mixin, NodeFilesystemSpaceFillingUp: 24 hours, and 4",
+        },
     ],
     requires: &[],
 };
@@ -88,11 +107,17 @@ impl HostProbe for Disk {
         let mut report = ProbeReport::new("");
         for (answer, mount) in answers {
             match wait(cx, answer, until, &mount.path).await {
-                Ok(usage) => seen.push(Seen {
-                    must_be_writable: host.config().mounts.is_some() || wanted.contains(&mount.path),
-                    mount,
-                    usage,
-                }),
+                Ok(usage) => {
+                    let trend = match trend::of_series(cx, &available(host, &mount), TREND).await {
+                        Ok(trend) => trend,
+                        Err(error) => {
+                            report = report.unseen(format!("how it fills up: {}", error.report()), None);
+                            None
+                        }
+                    };
+                    let must_be_writable = host.config().mounts.is_some() || wanted.contains(&mount.path);
+                    seen.push(Seen { must_be_writable, mount, usage, trend });
+                }
                 Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
                 Err(error) => report = report.unseen(error.report(), None),
             }
@@ -113,6 +138,20 @@ struct Seen {
     mount: Mount,
     usage: Usage,
     must_be_writable: bool,
+    /// Of what is available.
+    trend: Option<Trend>,
+}
+
+/// What [`judge`] measures as `available` of this mount.
+fn available(host: &HostTarget, mount: &Mount) -> Series {
+    Series {
+        target: host.name().to_owned(),
+        database: None,
+        probe: SPEC.name.to_owned(),
+        measurement: "available".to_owned(),
+        labels: [("mount".to_owned(), mount.path.display().to_string())].into(),
+        unit: Unit::Bytes,
+    }
 }
 
 /// The mounts to look at, and the configured paths at which nothing is mounted. Such a path belongs to another
@@ -173,7 +212,7 @@ async fn wait(cx: &Context, answer: Answer, until: Instant, mount: &Path) -> Res
 
 fn judge(mut report: ProbeReport, seen: &[Seen], limits: &Limits) -> ProbeReport {
     let mut fullest: Option<(f64, &Path)> = None;
-    for Seen { mount, usage, must_be_writable } in seen {
+    for Seen { mount, usage, must_be_writable, trend } in seen {
         let path = mount.path.display().to_string();
         if let Some(percent) = usage.percent() {
             if fullest.is_none_or(|(most, _)| percent > most) {
@@ -184,6 +223,13 @@ fn judge(mut report: ProbeReport, seen: &[Seen], limits: &Limits) -> ProbeReport
             let free =
                 Measurement::new("available", usage.available as f64, Unit::Bytes).label("mount", &path);
             report = report.measure(used.label("mount", &path)).measure(free).findings(finding);
+            if let Some((per_day, seconds)) = trend.and_then(|trend| full_in(usage, &trend)) {
+                let left =
+                    Measurement::new("full_in", seconds, Unit::Seconds).judged_by(limits.get("full_in"));
+                let finding = Severity::of(left.status())
+                    .map(|severity| filling(severity, mount, usage, &left, per_day));
+                report = report.measure(left.label("mount", &path)).findings(finding);
+            }
         }
         if let Some(percent) = usage.inode_percent() {
             let inodes = Measurement::new("inodes", percent, Unit::Percent).judged_by(limits.get("inodes"));
@@ -223,6 +269,25 @@ fn full(severity: Severity, mount: &Mount, usage: &Usage, used: &Measurement) ->
         .object(path)
 }
 
+/// How many bytes a day it loses, and the seconds until none is left; `None` where it may as well not fill up.
+fn full_in(usage: &Usage, trend: &Trend) -> Option<(f64, f64)> {
+    let (per_day, surely) = (-trend.per_day, -trend.range.1);
+    (surely > 0.0).then(|| (per_day, usage.available as f64 / per_day * 24.0 * HOUR))
+}
+
+fn filling(severity: Severity, mount: &Mount, usage: &Usage, left: &Measurement, per_day: f64) -> Finding {
+    let path = mount.path.display().to_string();
+    let (free, rate) = (Unit::Bytes.format(usage.available as f64), Unit::BytesPerDay.format(per_day));
+    let message = format!("{path} is full in {}: {free} left, and it takes {rate}", left.format());
+    Finding::new(severity, "host.disk.filling", message)
+        .evidence(json!({"source": mount.source, "available": usage.available, "bytes_per_day": per_day.round()}))
+        .remedy(
+            Remedy::statement(format!("find {path} -xdev -type f -mmin -60 -size +100M -exec ls -lh {{}} +"))
+                .because("Shows what has grown within the hour. On a database: pg_wal, a slot, temporary files, logs."),
+        )
+        .object(path)
+}
+
 /// Certain trouble where the mount is configured, or `/etc/fstab` wants it writable; else something to know.
 fn read_only(mount: &Mount, must_be_writable: bool) -> Finding {
     let path = mount.path.display().to_string();
@@ -248,7 +313,36 @@ mod tests {
     fn seen(usage: Usage, must_be_writable: bool) -> Seen {
         let mount =
             Mount { source: "/dev/sda1".into(), path: "/data".into(), kind: "ext4".into(), read_only: false };
-        Seen { mount, usage, must_be_writable }
+        Seen { mount, usage, must_be_writable, trend: None }
+    }
+
+    #[test]
+    fn what_surely_fills_up_is_told_in_time() {
+        let gone_in = |hours: f64, range: (f64, f64)| {
+            let points: Vec<_> = (0..24).map(|hour| (hour_of(hour), -f64::from(hour as i32))).collect();
+            let mut trend = Trend::of(&points).unwrap();
+            trend.per_day = -90.0 * 24.0 / hours;
+            trend.range = (range.0 * trend.per_day.abs(), range.1 * trend.per_day.abs());
+            judge(
+                ProbeReport::new(""),
+                &[Seen { trend: Some(trend), ..seen(CALM, true) }],
+                &Limits::defaults(&SPEC),
+            )
+        };
+        for (hours, range, status) in [
+            (48.0, (-1.1, -0.9), Status::Ok),
+            (20.0, (-1.1, -0.9), Status::Warning),
+            (3.0, (-1.1, -0.9), Status::Critical),
+            // It may as well stand still.
+            (3.0, (-2.0, 0.1), Status::Ok),
+        ] {
+            let report = gone_in(hours, range);
+            assert_eq!(report.status(), status, "{hours} {range:?}: {report:?}");
+        }
+    }
+
+    fn hour_of(hour: i64) -> chrono::DateTime<chrono::Utc> {
+        chrono::DateTime::from_timestamp(1_790_000_000 + hour * 3600, 0).unwrap()
     }
 
     #[test]

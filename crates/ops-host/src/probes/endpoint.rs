@@ -78,6 +78,9 @@ impl HttpProbe for Endpoint {
         if endpoint.config().graphql.is_some() {
             return Ok(ProbeReport::not_applicable("it speaks GraphQL: http.graphql asks it"));
         }
+        if endpoint.is_websocket() {
+            return Ok(ProbeReport::not_applicable("it is a websocket: ws.subscription joins it"));
+        }
         let answer = match answer::ask(cx, endpoint, Ask::Get).await {
             Ok(answer) => answer,
             // A client that could not be made has told nothing about the service.

@@ -130,10 +130,13 @@ fn judge(window: &Window, limits: &Limits) -> ProbeReport {
         let took = Measurement::new("await", mean, Unit::Milliseconds).judged_by(limits.get("await"));
         let bytes = |kind| rise(kind) * SECTOR / window.length.as_secs_f64();
         let (read, written) = (bytes("sectors_read"), bytes("sectors_written"));
+        let [read, written] = [("read", read), ("written", written)]
+            .map(|(name, value)| Measurement::new(name, value, Unit::BytesPerSecond));
         let evidence = json!({
-            "utilisation": share, "await_ms": mean, "read_per_second": read, "written_per_second": written,
+            "utilisation": share, "await_ms": mean, "read_per_second": read.value,
+            "written_per_second": written.value,
         });
-        let rates = format!("{}/s read, {}/s written", Unit::Bytes.format(read), Unit::Bytes.format(written));
+        let rates = format!("{} read, {} written", read.format(), written.format());
         for (measured, code, message) in [
             (&used, "host.io.busy", format!("{disk} is busy for {} of the time: {rates}", used.format())),
             (&took, "host.io.slow", format!("a request to {disk} takes {}: {rates}", took.format())),
@@ -145,14 +148,9 @@ fn judge(window: &Window, limits: &Limits) -> ProbeReport {
                     .remedy(Remedy::statement("pidstat -d 1 5").because("shows who reads and writes"))
             }));
         }
-        report = [
-            used,
-            took,
-            Measurement::new("read", read, Unit::Bytes),
-            Measurement::new("written", written, Unit::Bytes),
-        ]
-        .into_iter()
-        .fold(report, |report, measured| report.measure(measured.label("disk", *disk)));
+        report = [used, took, read, written]
+            .into_iter()
+            .fold(report, |report, measured| report.measure(measured.label("disk", *disk)));
     }
     match busiest {
         None => ProbeReport::unknown("the kernel names no disk here", None),

@@ -30,6 +30,8 @@ pub(crate) mod network;
 pub(crate) mod process;
 #[cfg(feature = "systemd")]
 pub(crate) mod service;
+#[cfg(feature = "ws")]
+pub(crate) mod subscription;
 #[cfg(feature = "systemd")]
 mod systemd;
 #[cfg(feature = "systemd")]

@@ -28,7 +28,7 @@ kept AS MATERIALIZED (
   SELECT false AS is_database, quote_ident(n.nspname) || '.' || quote_ident(c.collname) AS name,
          c.oid, c.collversion AS recorded, used.indexes, used.names
     FROM used JOIN pg_collation c ON c.oid = used.collation JOIN pg_namespace n ON n.oid = c.collnamespace
-   WHERE c.collversion IS NOT NULL)
+   WHERE c.oid <> 'pg_catalog.\"default\"'::regcollation)
 SELECT k.is_database, k.name, k.recorded, pg_collation_actual_version(k.oid) AS actual, k.indexes, k.names FROM kept k
  WHERE k.recorded IS DISTINCT FROM pg_collation_actual_version(k.oid){database}
  ORDER BY 1 DESC, 5 DESC";
@@ -39,8 +39,15 @@ const DATABASE: &str = "
 SELECT true, d.datname::text, d.datcollversion, pg_database_collation_actual_version(d.oid),
        coalesce(used.indexes, 0), coalesce(used.names, '{}')
   FROM pg_database d LEFT JOIN used ON used.collation = 'pg_catalog.\"default\"'::regcollation
- WHERE d.datname = current_database() AND d.datcollversion IS NOT NULL
+ WHERE d.datname = current_database()
    AND d.datcollversion IS DISTINCT FROM pg_database_collation_actual_version(d.oid)";
+
+/// On 14, where a database's own has no recorded version: whether anything is sorted by it.
+const UNRECORDED: &str = "
+ UNION ALL
+SELECT true, d.datname::text, NULL, d.datcollate::text, used.indexes, used.names
+  FROM pg_database d JOIN used ON used.collation = 'pg_catalog.\"default\"'::regcollation
+ WHERE d.datname = current_database() AND d.datcollate !~* '^(C|POSIX)$|^C[.]'";
 
 static SPEC: ProbeSpec = ProbeSpec {
     name: "pg.collation",
@@ -51,11 +58,12 @@ static SPEC: ProbeSpec = ProbeSpec {
               that are there, and unique indexes take duplicates. Nothing fails until somebody notices.",
         measures: "The version that the database (15 and later) and each collation that an index uses were recorded \
                    with, compared with what the library says now; and the indexes sorted by them. Collations that no \
-                   index uses are left out: sorting on the fly is right by any version. The database's own collation \
-                   has no recorded version in 14, and none where it is C or POSIX.",
+                   index uses are left out: sorting on the fly is right by any version. C and POSIX have no version, and \
+                   need none. Where another has none recorded (a database's own in 14), it is unknown.",
         queries: &[
             ("collations that indexes use, by version", SQL),
             ("and the database's own (15 and later)", DATABASE),
+            ("and the database's own (14)", UNRECORDED),
         ],
         codes: &[
             ("pg.collation.changed", "a collation has another version than the indexes sorted by it"),
@@ -96,10 +104,17 @@ impl PgProbe for Collation {
     }
 
     async fn probe(&self, cx: &Context, pg: &PgTarget, limits: &Limits) -> Result<ProbeReport> {
-        let database = if pg.capabilities(cx).await?.major() >= 15 { DATABASE } else { "" };
+        let database = if pg.capabilities(cx).await?.major() >= 15 { DATABASE } else { UNRECORDED };
         let rows = pg.read(cx, &SQL.replace("{database}", database)).await?;
-        let changed = rows.iter().map(Changed::read).collect::<Result<Vec<_>>>()?;
-        let indexes: i64 = changed.iter().map(|changed| changed.indexes).sum();
+        let (mut changed, mut untold) = (Vec::new(), Vec::new());
+        for row in &rows {
+            let sorted = Sorted::read(row)?;
+            match row.get("recorded")? {
+                Some(recorded) => changed.push(Changed { sorted, recorded, actual: row.get("actual")? }),
+                None => untold.push(sorted),
+            }
+        }
+        let indexes: i64 = changed.iter().map(|changed| changed.sorted.indexes).sum();
         let summary = match changed.len() {
             0 => "every index is sorted as its collation sorts now".to_owned(),
             1 => format!("1 collation has changed, {} sorted by it", count(indexes)),
@@ -107,52 +122,74 @@ impl PgProbe for Collation {
         };
         let mut report = ProbeReport::new(summary);
         for changed in &changed {
-            let measured = Measurement::new("indexes", changed.indexes as f64, Unit::Count)
-                .label("collation", changed.name.clone())
+            let measured = Measurement::new("indexes", changed.sorted.indexes as f64, Unit::Count)
+                .label("collation", changed.sorted.name.clone())
                 .judged_by(limits.get("indexes"));
             report = report.finding(changed.finding(&measured)).measure(measured);
         }
-        Ok(report)
+        Ok(untold.iter().fold(report, |report, sorted| {
+            let what = sorted.what();
+            report.unseen(
+                format!("by which version of {what} {} sorted is not recorded", count(sorted.indexes)),
+                None,
+            )
+        }))
     }
 }
 
-struct Changed {
+/// A collation, and what is sorted by it.
+struct Sorted {
     is_database: bool,
     name: String,
-    recorded: String,
-    actual: Option<String>,
     indexes: i64,
     names: Vec<String>,
 }
 
-impl Changed {
+struct Changed {
+    sorted: Sorted,
+    recorded: String,
+    /// `None` where the library no longer tells one; PostgreSQL warns of that as well.
+    actual: Option<String>,
+}
+
+impl Sorted {
     fn read(row: &Row) -> Result<Self> {
         Ok(Self {
             is_database: row.get("is_database")?,
             name: row.get("name")?,
-            recorded: row.get("recorded")?,
-            actual: row.get("actual")?,
             indexes: row.get("indexes")?,
             names: row.get("names")?,
         })
     }
 
+    fn what(&self) -> String {
+        let kind = if self.is_database { "database" } else { "collation" };
+        format!("{kind} {}", self.name)
+    }
+}
+
+impl Changed {
     fn finding(&self, measured: &Measurement) -> Finding {
-        let actual = self.actual.as_deref().unwrap_or("none");
-        let (code, what) = match self.is_database {
-            true => ("pg.collation.database_changed", format!("database {}", self.name)),
-            false => ("pg.collation.changed", format!("collation {}", self.name)),
+        let code = match self.sorted.is_database {
+            true => "pg.collation.database_changed",
+            false => "pg.collation.changed",
         };
         let message = format!(
-            "{what} was recorded with version {} of its collation, and it is {actual} now; {} sorted by it",
+            "{} was recorded with version {} of its collation, and it is {} now; {} sorted by it",
+            self.sorted.what(),
             self.recorded,
-            count(self.indexes)
+            self.actual.as_deref().unwrap_or("none"),
+            count(self.sorted.indexes)
         );
         let severity = Severity::of(measured.status()).unwrap_or(Severity::Info);
-        let finding = Finding::new(severity, code, message).object(self.name.clone()).remedy(self.remedy());
-        self.names.iter().fold(finding, |finding, name| finding.evidence(json!({ "index": name })))
+        let finding = Finding::new(severity, code, message)
+            .object(self.sorted.name.clone())
+            .remedy(self.sorted.remedy());
+        self.sorted.names.iter().fold(finding, |finding, name| finding.evidence(json!({ "index": name })))
     }
+}
 
+impl Sorted {
     /// Recording the version is advice and not part of the statement: pasted, it would run after a REINDEX that
     /// failed, too.
     fn remedy(&self) -> Remedy {

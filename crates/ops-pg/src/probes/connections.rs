@@ -104,13 +104,16 @@ impl PgProbe for Connections {
             return None;
         }
         let what = error.report();
-        let finding = Finding::critical("pg.connections.exhausted", what.clone()).remedy(
-            Remedy::statement(
-                "SELECT pid, usename, datname, state, state_change FROM pg_stat_activity \
+        let look = Remedy::statement(
+            "SELECT pid, usename, datname, state, state_change FROM pg_stat_activity \
              WHERE backend_type = 'client backend' ORDER BY state_change;",
-            )
-            .because("a superuser still gets in through the reserved connections"),
         );
+        let finding = Finding::critical("pg.connections.exhausted", what.clone()).remedy(look.because(
+            match error.fix() {
+                Some(limit) => format!("a superuser still gets in, to look and to {limit}"),
+                None => "a superuser still gets in through the reserved connections".to_owned(),
+            },
+        ));
         Some(ProbeReport::new(what).finding(match error.target() {
             Some(target) => finding.object(target),
             None => finding,

@@ -57,7 +57,7 @@ static SPEC: ProbeSpec = ProbeSpec {
         ThresholdSpec {
             name: "read",
             meaning: "bytes of relations read, per second",
-            unit: Unit::Bytes,
+            unit: Unit::BytesPerSecond,
             direction: Direction::Above,
             warning: None,
             critical: None,
@@ -66,7 +66,7 @@ static SPEC: ProbeSpec = ProbeSpec {
         ThresholdSpec {
             name: "written",
             meaning: "bytes of relations written, per second",
-            unit: Unit::Bytes,
+            unit: Unit::BytesPerSecond,
             direction: Direction::Above,
             warning: None,
             critical: None,
@@ -133,12 +133,12 @@ fn judge(window: &Window, limits: &Limits, server: &str) -> ProbeReport {
         false => by_clients,
     };
     let rate = |name: &'static str| {
-        Measurement::new(name, window.per_second(name), Unit::Bytes).judged_by(limits.get(name))
+        Measurement::new(name, window.per_second(name), Unit::BytesPerSecond).judged_by(limits.get(name))
     };
     let (read, written, over) = (rate("read"), rate("written"), length(window));
     let fsyncs =
         Measurement::new("fsyncs_by_clients", window.per_second("fsyncs_by_clients"), Unit::PerSecond);
-    let summary = format!("{}/s read and {}/s written over {over}", read.format(), written.format());
+    let summary = format!("{} read and {} written over {over}", read.format(), written.format());
     let rows = json!({
         "read_bytes": window.delta("read"), "written_bytes": window.delta("written"), "buffers_written": buffers,
         "by_clients": window.delta("buffers_by_clients"), "fsyncs_by_clients": window.delta("fsyncs_by_clients"),

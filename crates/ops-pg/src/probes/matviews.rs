@@ -38,7 +38,8 @@ static SPEC: ProbeSpec = ProbeSpec {
               it is refreshed.",
         measures: "Whether each materialised view is populated, and whether it can be refreshed while it is read. How \
                    old its data is at least, where track_commit_timestamp is on: the time since its row in pg_class \
-                   was written, by the last refresh, or by a GRANT or ALTER since. Elsewhere no catalogue says.",
+                   was written, by the last refresh, or by a GRANT or ALTER since. Elsewhere no catalogue says, and where a \
+                   bound for the age is configured, that is unknown.",
         queries: &[("materialised views", SQL)],
         codes: &[
             ("pg.matview.unpopulated", "a materialised view has no data: queries on it fail"),
@@ -93,6 +94,15 @@ impl PgProbe for Matviews {
         let report = ProbeReport::new(summary)
             .measure(Measurement::new("views", views.len() as f64, Unit::Count))
             .measure(Measurement::new("unpopulated", empty as f64, Unit::Count));
+        let bound = limits.get("age");
+        let undated = views.iter().find(|view| view.populated && view.age.is_none());
+        let report = match undated.filter(|_| bound.warning.or(bound.critical).is_some()) {
+            Some(view) => report.unseen(
+                format!("how old {} is: the server keeps no commit timestamps", view.name),
+                Some("ALTER SYSTEM SET track_commit_timestamp = on; -- takes a restart".to_owned()),
+            ),
+            None => report,
+        };
         Ok(views.iter().fold(report, |report, view| {
             let age = view.age.map(|age| {
                 Measurement::new("age", age, Unit::Seconds)

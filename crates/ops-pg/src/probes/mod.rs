@@ -28,6 +28,7 @@ mod matviews;
 mod notify_latency;
 mod partitions;
 mod pgbouncer;
+mod pool;
 mod prepared_transactions;
 mod primary_keys;
 mod public_grants;
@@ -79,6 +80,7 @@ pub(crate) static ALL: &[&dyn PgProbe] = &[
     &prepared_transactions::PreparedTransactions,
     &wait_events::WaitEvents,
     &pgbouncer::PgBouncer,
+    &pool::Pool,
     &blocking::Blocking,
     &deadlocks::Deadlocks,
     &wraparound::Wraparound,

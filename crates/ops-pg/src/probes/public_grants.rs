@@ -57,7 +57,7 @@ static SPEC: ProbeSpec = ProbeSpec {
                    functions are everybody's by default, and are not told.",
         queries: &[("grants to PUBLIC", SQL)],
         codes: &[
-            ("pg.grant.public_create", "everybody may create objects in a schema"),
+            ("pg.grant.public_create", "everybody may create objects in a schema (info)"),
             ("pg.grant.public_table", "everybody may read or write a table or view (info)"),
             (
                 "pg.grant.public_functions",
@@ -124,7 +124,7 @@ impl PgProbe for PublicGrants {
 
 fn schema(row: &Row) -> Result<Finding> {
     let name: String = row.get("name")?;
-    Ok(Finding::warning("pg.grant.public_create", format!("everybody may create objects in schema {name}"))
+    Ok(Finding::info("pg.grant.public_create", format!("everybody may create objects in schema {name}"))
         .object(&name)
         .evidence(json!({ "schema": name }))
         .remedy(

@@ -21,6 +21,7 @@ static SPEC: ProbeSpec = ProbeSpec {
         queries: &[("what the server is and what the role may see", crate::capabilities::SQL)],
         codes: &[
             ("pg.reachable.down", "nothing accepts connections at the address, or it does not answer"),
+            ("pg.reachable.full", "it has no connection left for us (SQLSTATE 53300)"),
             ("pg.reachable.slow", "it answers, and takes long to do so"),
         ],
         versions: "PostgreSQL 14 and later",
@@ -73,18 +74,22 @@ impl PgProbe for Reachable {
     }
 
     fn judge_failure(&self, error: &Error) -> Option<ProbeReport> {
-        match error.kind() {
-            ErrorKind::Unreachable | ErrorKind::Timeout | ErrorKind::Exhausted => {
-                let what = error.report();
-                let down = Finding::critical("pg.reachable.down", what.clone()).remedy(Remedy::advice(
-                    "check that the server runs and that its address, port and firewall are what the URL says",
-                ));
-                Some(ProbeReport::new(what).finding(match error.target() {
-                    Some(target) => down.object(target),
-                    None => down,
-                }))
-            }
-            _ => None,
-        }
+        let (code, advice) = match error.kind() {
+            ErrorKind::Unreachable | ErrorKind::Timeout => (
+                "pg.reachable.down",
+                "check that the server runs and that its address, port and firewall are what the URL says",
+            ),
+            ErrorKind::Exhausted => (
+                "pg.reachable.full",
+                "see pg.connections for who holds them: a superuser still gets in through the reserved ones",
+            ),
+            _ => return None,
+        };
+        let what = error.report();
+        let finding = Finding::critical(code, what.clone()).remedy(Remedy::advice(advice));
+        Some(ProbeReport::new(what).finding(match error.target() {
+            Some(target) => finding.object(target),
+            None => finding,
+        }))
     }
 }

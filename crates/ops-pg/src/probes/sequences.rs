@@ -15,16 +15,19 @@ use crate::target::PgTarget;
 /// Serves PostgreSQL 14 and later. The function's null stands both for a sequence that was never used and for one
 /// that we may not read, so the privilege is asked for by itself. One that is locked (TRUNCATE … RESTART IDENTITY
 /// locks those of its table) is not waited for, and an unlogged one cannot be read on a standby. A bigint sequence
-/// may fill an integer column: the narrowest of those that own it or take their default from it counts.
+/// may fill an integer column: the narrowest of those that own it or take their default from it counts. Each is
+/// opened to be read, so a statement reads a few hundred of them: those after `{after}`.
 const SQL: &str = "
-SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS sequence,
+SELECT c.oid::int8 AS id,
+       quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS sequence,
        x.readable, x.locked,
        CASE WHEN x.readable AND NOT x.locked AND (c.relpersistence = 'p' OR NOT pg_is_in_recovery())
             THEN {last_value} END AS last_value,
        s.seqincrement AS increment, s.seqcycle AS cycles, s.seqmin AS minimum, s.seqmax AS maximum,
        f.owner_table, f.owner_column, f.owner_type
-  FROM pg_sequence s
-  JOIN pg_class c ON c.oid = s.seqrelid
+  FROM (SELECT * FROM pg_class
+         WHERE relkind = 'S' AND relpersistence <> 't' AND oid > {after}::oid ORDER BY oid LIMIT {batch}) c
+  JOIN pg_sequence s ON s.seqrelid = c.oid
   JOIN pg_namespace n ON n.oid = c.relnamespace
  CROSS JOIN LATERAL (
        SELECT {readable} AS readable,
@@ -47,7 +50,10 @@ SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS sequence,
          JOIN pg_class t ON t.oid = a.attrelid
          JOIN pg_namespace tn ON tn.oid = t.relnamespace
         ORDER BY y.typlen < 0, y.typlen, t.oid LIMIT 1) f ON true
- WHERE c.relpersistence <> 't'";
+ ORDER BY c.oid";
+
+/// Sequences a statement: some tens of milliseconds, far from its time-out.
+const BATCH: usize = 400;
 
 /// `(readable, last_value)` of a role that reads sequences by its own rights.
 const OWN_RIGHTS: (&str, &str) =
@@ -68,7 +74,7 @@ static SPEC: ProbeSpec = ProbeSpec {
         queries: &[("all sequences with their owning columns", SQL)],
         codes: &[("pg.sequence.exhausted", "a sequence has used most of its range")],
         versions: "PostgreSQL 14 and later",
-        cost: "one read of each sequence's single page",
+        cost: "one read of each sequence's single page, 400 in a statement",
         remedy: "Move the column to bigint: add a bigint column, fill it in batches, swap; or start a cycle of \
                  unused values if there are any.",
     },
@@ -100,9 +106,22 @@ impl PgProbe for Sequences {
     async fn probe(&self, cx: &Context, pg: &PgTarget, limits: &Limits) -> Result<ProbeReport> {
         let capabilities = pg.capabilities(cx).await?;
         let (readable, last_value) = if capabilities.reads_every_sequence() { GRANTED } else { OWN_RIGHTS };
-        let rows =
-            pg.read(cx, &SQL.replace("{readable}", readable).replace("{last_value}", last_value)).await?;
-        let sequences = rows.iter().map(Sequence::read).collect::<Result<Vec<_>>>()?;
+        let sql = SQL
+            .replace("{readable}", readable)
+            .replace("{last_value}", last_value)
+            .replace("{batch}", &BATCH.to_string());
+        let mut sequences = Vec::new();
+        let mut after: i64 = 0;
+        loop {
+            let rows = pg.read(cx, &sql.replace("{after}", &after.to_string())).await?;
+            for row in &rows {
+                sequences.push(Sequence::read(row)?);
+                after = row.get("id")?;
+            }
+            if rows.len() < BATCH {
+                break;
+            }
+        }
         let mut report = ProbeReport::new("");
         let mut most = 0.0_f64;
         for sequence in sequences.iter().filter(|sequence| sequence.readable && !sequence.locked) {

@@ -1,6 +1,11 @@
 //! `pg.size`: how large the database is, and which tables make it so.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use async_trait::async_trait;
+use ops_core::state::Series;
+use ops_core::trend::{self, Trend};
 use ops_core::{
     Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Result, Severity,
     ThresholdSpec, Unit,
@@ -50,12 +55,15 @@ static SPEC: ProbeSpec = ProbeSpec {
     explanation: Explanation {
         why: "Size decides how long backups, restores and upgrades take, and when the disk is full.",
         measures: "The database's size on disk, and its 20 largest tables with their indexes and TOAST, by the pages \
-                   that the last VACUUM or ANALYZE counted: a table that was never vacuumed counts as nothing.",
+                   that the last VACUUM or ANALYZE counted: a table that was never vacuumed counts as nothing. And how much the database grows a day, from the history of \
+                   the last 30 days (six hours of it at least, as `ops check` with an ops.toml keeps it), by a slope \
+                   that outliers do not move.",
         queries: &[("the database and its largest tables", SQL)],
         codes: &[
             ("pg.size.largest", "the largest table, from 1 MiB (info)"),
             ("pg.size.database", "the database is over the bound"),
             ("pg.size.table", "a table is over the bound"),
+            ("pg.size.growth", "the database grows faster than the bound"),
         ],
         versions: "PostgreSQL 14 and later",
         cost: "one pass over pg_class, and one walk through the database's directory (about 10 µs a file)",
@@ -81,12 +89,24 @@ static SPEC: ProbeSpec = ProbeSpec {
             critical: None,
             source: "none by default",
         },
+        ThresholdSpec {
+            name: "growth",
+            meaning: "how much the database grows a day",
+            unit: Unit::BytesPerDay,
+            direction: Direction::Above,
+            warning: None,
+            critical: None,
+            source: "none by default: host.disk tells when the disk is full",
+        },
     ],
     requires: &[],
 };
 
 /// A largest table smaller than this is not worth a line.
 const NOTABLE: i64 = 1024 * 1024;
+
+/// How far back the growth is looked at.
+const TREND: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[derive(Debug)]
 pub(super) struct Size;
@@ -110,6 +130,7 @@ impl PgProbe for Size {
         let mut report = ProbeReport::new("");
         let size = match bytes {
             Some(bytes) => {
+                report = grow(report, self.growth(cx, pg, &database).await?, &database, limits);
                 let measured =
                     Measurement::new("database", bytes as f64, Unit::Bytes).judged_by(limits.get("database"));
                 let size = measured.format();
@@ -146,6 +167,41 @@ impl PgProbe for Size {
         }
         Ok(report.findings(largest(&tables, bytes)).summary(summary))
     }
+}
+
+impl Size {
+    /// Of what is measured as `database`.
+    async fn growth(&self, cx: &Context, pg: &PgTarget, database: &str) -> Result<Option<Trend>> {
+        let series = Series {
+            target: pg.name().to_owned(),
+            database: Some(database.to_owned()),
+            probe: SPEC.name.to_owned(),
+            measurement: "database".to_owned(),
+            labels: BTreeMap::new(),
+            unit: Unit::Bytes,
+        };
+        trend::of_series(cx, &series, TREND).await
+    }
+}
+
+fn grow(report: ProbeReport, trend: Option<Trend>, database: &str, limits: &Limits) -> ProbeReport {
+    let limit = limits.get("growth");
+    let Some(trend) = trend else {
+        return match limit.warning.or(limit.critical) {
+            Some(_) => report.unseen("how fast it grows: there is no history of six hours yet", None),
+            None => report,
+        };
+    };
+    let growth = Measurement::new("growth", trend.per_day, Unit::BytesPerDay).judged_by(limit);
+    let fast = Severity::of(growth.status()).map(|severity| {
+        let (least, most) = trend.range;
+        let message = format!("database {database} grows by {}", growth.format());
+        Finding::new(severity, "pg.size.growth", message).object(database).evidence(json!({
+            "bytes_per_day": trend.per_day.round(), "least": least.round(), "most": most.round(),
+            "seen_over": Unit::Seconds.format(trend.over.as_secs_f64()),
+        }))
+    });
+    report.measure(growth).findings(fast)
 }
 
 fn largest(tables: &[Table], database: Option<i64>) -> Option<Finding> {

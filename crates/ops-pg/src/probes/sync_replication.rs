@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use ops_core::{
-    Context, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Requirement, Result,
-    Severity, Unit,
+    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
+    Requirement, Result, Severity, ThresholdSpec, Unit,
 };
 use serde_json::json;
 
+use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
 
@@ -14,9 +15,11 @@ use crate::target::PgTarget;
 const SQL: &str = "
 SELECT current_setting('synchronous_standby_names')                                AS names,
        current_setting('synchronous_commit')                                       AS level,
-       (SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'IPC' AND wait_event = 'SyncRep') AS waiting,
+       w.waiting, w.longest,
        r.application_name, r.state, r.sync_state
-  FROM (SELECT) one
+  FROM (SELECT count(*) AS waiting,
+               coalesce(extract(epoch FROM max(clock_timestamp() - query_start)), 0)::float8 AS longest
+          FROM pg_stat_activity WHERE wait_event_type = 'IPC' AND wait_event = 'SyncRep') w
   LEFT JOIN pg_stat_replication r ON r.state <> 'backup'
  ORDER BY r.application_name";
 
@@ -29,16 +32,29 @@ static SPEC: ProbeSpec = ProbeSpec {
         measures: "The standbys whose sync_state is sync or quorum, against the number that \
                    synchronous_standby_names asks for; and the sessions that wait for them now. Where \
                    synchronous_commit is off or local by default, only commits that ask for more would wait. A role's \
-                   or a database's own synchronous_commit is not looked at.",
+                   or a database's own synchronous_commit is not looked at. And how long the longest wait has lasted, also while \
+                   the standbys are there: counted from the start of the statement that waits.",
         queries: &[("what commits wait for, and the standbys", SQL)],
-        codes: &[("pg.sync_replication.too_few", "fewer synchronous standbys than commits wait for")],
+        codes: &[
+            ("pg.sync_replication.too_few", "fewer synchronous standbys than commits wait for"),
+            ("pg.sync_replication.hanging", "the standbys are there, and do not confirm: commits hang"),
+        ],
         versions: "PostgreSQL 14 and later; primaries only",
         cost: "one read of pg_stat_replication and of pg_stat_activity",
         remedy: "Bring a standby back, or name another one. If that takes longer than the service can stand still, \
                  empty synchronous_standby_names and reload: from then on a failover may lose commits. More \
                  candidates than are needed (`ANY 1 (a, b)`) keep one failure from stopping writes.",
     },
-    thresholds: &[],
+    thresholds: &[ThresholdSpec {
+        name: "waited",
+        meaning: "how long a commit has waited for its standbys",
+        unit: Unit::Seconds,
+        direction: Direction::Above,
+        warning: Some(5.0),
+        critical: Some(60.0),
+        source: "critical is wal_sender_timeout's default: after that, the primary gives the standby up; the warning \
+                 is this project's choice, a thousand times what a confirmation takes in one data centre",
+    }],
     requires: &[Requirement::Role("pg_read_all_stats")],
 };
 
@@ -55,7 +71,7 @@ impl PgProbe for SyncReplication {
         Scope::Cluster
     }
 
-    async fn probe(&self, cx: &Context, pg: &PgTarget, _limits: &Limits) -> Result<ProbeReport> {
+    async fn probe(&self, cx: &Context, pg: &PgTarget, limits: &Limits) -> Result<ProbeReport> {
         if pg.capabilities(cx).await?.in_recovery {
             return Ok(ProbeReport::not_applicable("a standby commits nothing"));
         }
@@ -64,7 +80,7 @@ impl PgProbe for SyncReplication {
             return Ok(ProbeReport::unknown("pg_stat_replication gave no row", None));
         };
         let (names, level): (String, String) = (first.get("names")?, first.get("level")?);
-        let waiting: i64 = first.get("waiting")?;
+        let (waiting, longest): (i64, f64) = (first.get("waiting")?, first.get("longest")?);
         let Some(wanted) = wanted(&names) else {
             return Ok(ProbeReport::not_applicable("synchronous_standby_names is empty"));
         };
@@ -82,12 +98,29 @@ impl PgProbe for SyncReplication {
             .measure(Measurement::new("synchronous", synchronous as f64, Unit::Count))
             .measure(Measurement::new("wanted", wanted as f64, Unit::Count))
             .measure(Measurement::new("waiting", waiting as f64, Unit::Count));
-        if synchronous >= wanted {
-            return Ok(report);
-        }
-        let (severity, what) = consequence(&level, waiting);
-        let message = format!("{synchronous} of {wanted} synchronous standbys are there: {what}");
-        let finding = Finding::new(severity, "pg.sync_replication.too_few", message)
+        let waited = Measurement::new("waited", longest, Unit::Seconds).judged_by(limits.get("waited"));
+        let (severity, code, message) = match (synchronous < wanted, Severity::of(waited.status())) {
+            (true, _) => {
+                let (severity, what) = consequence(&level, waiting);
+                let message = format!("{synchronous} of {wanted} synchronous standbys are there: {what}");
+                (severity, "pg.sync_replication.too_few", message)
+            }
+            (false, Some(severity)) => {
+                let hang = counted(
+                    waiting as usize,
+                    "session hangs in its commit",
+                    "sessions hang in their commits",
+                );
+                let message = format!(
+                    "{hang}, the longest for {}: the standbys are there, and do not confirm",
+                    waited.format()
+                );
+                (severity, "pg.sync_replication.hanging", message)
+            }
+            (false, None) => return Ok(report.measure(waited)),
+        };
+        let report = report.measure(waited);
+        let finding = Finding::new(severity, code, message)
             .object(pg.address())
             .remedy(Remedy::advice(
                 "bring a standby back; where writes cannot wait for that, empty synchronous_standby_names and reload, \

@@ -1,5 +1,7 @@
 //! `pg.temp_files`: how much statements write to temporary files, because work_mem does not hold it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use ops_core::window::Window;
 use ops_core::{
@@ -8,7 +10,7 @@ use ops_core::{
 };
 use serde_json::json;
 
-use super::windowed::{length, rise};
+use super::windowed::{length, per_hour_over, rise};
 use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
@@ -27,7 +29,8 @@ static SPEC: ProbeSpec = ProbeSpec {
         why: "A sort or a hash that does not fit into work_mem goes to the disk: it is many times slower, and a \
               runaway one fills the volume that the database itself is on.",
         measures: "Temporary files and bytes written by statements in this database, over the window since the last \
-                   look (or one second, where there was none). A file counts when its statement is done with it. It \
+                   look (or one second, where there was none); a window shorter than ten minutes counts as ten minutes. A \
+                   file counts when its statement is done with it. It \
                    is shown, and alarms only where bounds are set.",
         queries: &[("temporary files and bytes", SQL)],
         codes: &[(
@@ -43,7 +46,7 @@ static SPEC: ProbeSpec = ProbeSpec {
         ThresholdSpec {
             name: "bytes",
             meaning: "written to temporary files, per hour",
-            unit: Unit::Bytes,
+            unit: Unit::BytesPerHour,
             direction: Direction::Above,
             warning: None,
             critical: None,
@@ -61,6 +64,9 @@ static SPEC: ProbeSpec = ProbeSpec {
     ],
     requires: &[],
 };
+
+/// A shorter window counts as this long.
+const SHORTEST: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub(super) struct TempFiles;
@@ -96,7 +102,8 @@ fn judge(window: &Window, limits: &Limits, database: &str) -> ProbeReport {
         ),
     };
     let enough = files >= limits.get("files").warning.unwrap_or(0.0);
-    let written = Measurement::new("bytes", window.per_hour("bytes"), Unit::Bytes);
+    let rate = |rise| per_hour_over(window, rise, SHORTEST);
+    let written = Measurement::new("bytes", rate(bytes), Unit::BytesPerHour);
     let written = if enough { written.judged_by(limits.get("bytes")) } else { written };
     let high = Severity::of(written.status()).map(|severity| {
         Finding::new(severity, "pg.temp_files.high", summary.clone())
@@ -111,6 +118,6 @@ fn judge(window: &Window, limits: &Limits, database: &str) -> ProbeReport {
     });
     ProbeReport::new(summary)
         .measure(written)
-        .measure(Measurement::new("files", window.per_hour("files"), Unit::PerHour))
+        .measure(Measurement::new("files", rate(files), Unit::PerHour))
         .findings(high)
 }

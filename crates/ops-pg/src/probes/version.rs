@@ -45,12 +45,11 @@ static SPEC: ProbeSpec = ProbeSpec {
         measures: "The time until the major version's last release, by the dates of PostgreSQL's versioning policy; \
                    and how many minor releases the server is behind the newest one that this build of ops knows \
                    (as of 2026-11-22). There may be newer ones: the count is the least that is missing. Of a major \
-                   version that is newer than the table nothing is known, and that is said.",
+                   version that is newer than the table nothing is known, and so is the answer.",
         queries: &[("what the server is", crate::capabilities::SQL)],
         codes: &[
             ("pg.version.end_of_life", "the major version gets no more fixes, or soon will get none"),
             ("pg.version.old_minor", "minor releases with fixes for this server are out"),
-            ("pg.version.not_known", "the server is newer than what this build of ops knows"),
         ],
         versions: "every version",
         cost: "none beyond connecting",
@@ -158,9 +157,7 @@ impl Server<'_> {
              minor releases nothing is said",
             self.version
         );
-        let finding = Finding::info("pg.version.not_known", message).object(self.address);
-        ProbeReport::new(format!("PostgreSQL {}, newer than this build of ops", self.version))
-            .finding(finding)
+        ProbeReport::unknown(message, Some("install a newer release of ops".to_owned()))
     }
 
     fn end_of_life(&self, left: &Measurement, end: DateTime<Utc>) -> Option<Finding> {
@@ -182,7 +179,7 @@ impl Server<'_> {
         let severity = Severity::of(behind.status())?;
         let newest = format!("{}.{}", branch.major, branch.newest_minor);
         let message = format!(
-            "PostgreSQL {} lacks the fixes of {}: {newest} was out on {AS_OF}",
+            "PostgreSQL {} lacks the fixes of {}: {newest} was out as of {AS_OF}",
             self.version,
             minors(behind.value)
         );
@@ -253,7 +250,7 @@ mod tests {
                 Status::Critical,
                 Some(("end_of_life", Severity::Critical)),
             ),
-            (newer, "2036-11-22T00:00:00Z", Status::Ok, Some(("not_known", Severity::Info))),
+            (newer, "2036-11-22T00:00:00Z", Status::Unknown, None),
         ] {
             let expected: Vec<_> =
                 found.into_iter().map(|(code, severity)| (code.to_owned(), severity)).collect();

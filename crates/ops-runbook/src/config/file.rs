@@ -196,7 +196,8 @@ impl JsonSchema for Endpoint {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let url = described::<SecretRef>(
             generator,
-            "The address, http:// or https://, without credentials: those belong in headers.",
+            "The address, http:// or https:// (ws:// or wss:// with a subscription), without credentials: those \
+             belong in headers.",
         );
         let headers = described::<BTreeMap<String, SecretRef>>(generator, "Headers to send, each a secret.");
         let schema = with_property(HttpConfig::json_schema(generator), "url", url, true);

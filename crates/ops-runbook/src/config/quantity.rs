@@ -22,7 +22,7 @@ pub(super) fn bound(unit: Unit, value: &Value) -> Option<f64> {
     match unit {
         Unit::Seconds => parse_seconds(value.as_str()?),
         Unit::Milliseconds => parse_seconds(value.as_str()?).map(|seconds| seconds * 1000.0),
-        Unit::Bytes => parse_bytes(value.as_str()?),
+        unit if unit.is_bytes() => parse_bytes(value.as_str()?),
         _ => value.as_f64(),
     }
 }
@@ -32,7 +32,7 @@ pub(super) fn bound_value(unit: Unit, bound: f64) -> Value {
     match unit {
         Unit::Seconds => seconds_text(bound).into(),
         Unit::Milliseconds => seconds_text(bound / 1000.0).into(),
-        Unit::Bytes => bytes_text(bound).into(),
+        unit if unit.is_bytes() => bytes_text(bound).into(),
         _ if bound.fract() == 0.0 && bound.abs() < 9e15 => (bound as i64).into(),
         _ => bound.into(),
     }
@@ -42,7 +42,7 @@ pub(super) fn bound_value(unit: Unit, bound: f64) -> Value {
 pub(super) fn example(unit: Unit) -> &'static str {
     match unit {
         Unit::Seconds | Unit::Milliseconds => DURATION_EXAMPLE,
-        Unit::Bytes => SIZE_EXAMPLE,
+        unit if unit.is_bytes() => SIZE_EXAMPLE,
         Unit::Percent => "a percentage, as a number from 0 to 100",
         _ => "a number",
     }
@@ -52,7 +52,7 @@ pub(super) fn example(unit: Unit) -> &'static str {
 pub(super) fn bound_schema(generator: &mut SchemaGenerator, unit: Unit) -> Schema {
     match unit {
         Unit::Seconds | Unit::Milliseconds => generator.subschema_for::<DurationText>(),
-        Unit::Bytes => generator.subschema_for::<SizeText>(),
+        unit if unit.is_bytes() => generator.subschema_for::<SizeText>(),
         Unit::Percent => {
             json_schema!({ "type": "number", "minimum": 0, "maximum": 100, (EXPECTED): example(unit) })
         }

@@ -160,18 +160,13 @@ impl<'c> Check<'c, '_> {
         for (name, entry) in self.entries("/http") {
             let section = child("/http", name);
             let headers = child(&section, "headers");
-            let mut config = rest::<HttpConfig>(entry, &["headers"]);
-            let pointer = child(&section, "url");
-            if let Some(url) = self.secret(&pointer) {
-                match HttpTarget::new(name, HttpConfig::new(url.expose_secret()), Vec::new()) {
-                    Err(error) => {
-                        self.refused(&pointer, &error);
-                        config = None;
-                    }
-                    Ok(_) => config.iter_mut().for_each(|config| config.url = url.expose_secret().to_owned()),
-                }
-                if let Some(Err(error)) = config.map(|config| HttpTarget::new(name, config, Vec::new())) {
-                    self.refused(&section, &error);
+            let mut config = rest::<HttpConfig>(entry, &["headers"]).unwrap_or_else(|| HttpConfig::new(""));
+            let url = self.secret(&child(&section, "url"));
+            config.url = url.as_ref().map(|url| url.expose_secret().to_owned()).unwrap_or_default();
+            for (at, mistake) in config.mistakes() {
+                // Without a value, all is said about the URL.
+                if at != "/url" || url.is_some() {
+                    self.refused(&format!("{section}{at}"), &mistake);
                 }
             }
             for (header, _) in self.entries(&headers) {
@@ -188,8 +183,8 @@ impl<'c> Check<'c, '_> {
     fn hosts(&mut self) {
         for (name, entry) in self.entries("/host") {
             let Ok(config) = HostConfig::deserialize(entry) else { continue };
-            if let Err(error) = config.check() {
-                self.refused(&child("/host", name), &error);
+            for (at, mistake) in config.mistakes() {
+                self.refused(&format!("{}{at}", child("/host", name)), &mistake);
             }
         }
     }

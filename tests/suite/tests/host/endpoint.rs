@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeZone, Utc};
 use ops_core::{Bounds, Clock, Context, Limits, ProbeResult, ProbeSet, ProbeSetOptions, Status, Unseen};
-use ops_host::{HttpConfig, HttpProbe, HttpTarget, http_registry};
+use ops_host::{HttpConfig, HttpProbe, HttpTarget, SubscriptionConfig, http_registry};
 use ops_testkit::{Authority, Behaviour, End, Proxy};
+use serde_json::json;
 
 use crate::explains;
 use crate::service::{Mood, Service};
@@ -32,6 +33,18 @@ fn rows() -> Vec<Row> {
     use Status::{Critical, Warning};
     let cut = Behaviour::Cut { after: 20, end: End::Reset };
     let late = Duration::from_millis(300);
+    let socket = [
+        ("ws.subscription.unreachable", Critical, Plant::Network(Behaviour::Refuse)),
+        ("ws.subscription.unreachable", Critical, Plant::Network(cut)),
+        ("ws.subscription.timeout", Critical, Plant::Network(Behaviour::Stall)),
+        ("ws.subscription.server_error", Critical, Plant::Mood(Mood::Status(500))),
+        ("ws.subscription.status", Critical, Plant::Mood(Mood::Status(404))),
+        ("ws.subscription.refused", Critical, Plant::Mood(Mood::Unhealthy)),
+        ("ws.subscription.closed", Critical, Plant::Mood(Mood::Failing)),
+        ("ws.subscription.slow", Warning, Plant::Mood(Mood::Slow(late))),
+        ("ws.subscription.certificate_expired", Critical, Plant::Expired),
+        ("ws.subscription.certificate", Warning, Plant::ExpiresSoon),
+    ];
     let both = [
         (
             "http.endpoint.unreachable",
@@ -54,6 +67,12 @@ fn rows() -> Vec<Row> {
         code: "http.graphql.errors",
         plant: Plant::Mood(Mood::Failing),
     }];
+    rows.extend(socket.map(|(code, expected, plant)| Row {
+        probe: "ws.subscription",
+        expected,
+        code,
+        plant,
+    }));
     for (endpoint, graphql, expected, plant) in both {
         rows.push(Row { probe: "http.endpoint", expected, code: endpoint, plant });
         rows.push(Row { probe: "http.graphql", expected, code: graphql, plant });
@@ -110,8 +129,16 @@ impl Stand {
                 .with_graphql("{ status }")
                 .with_json("/data/status", "healthy")
                 .with_root_certificate(self.authority.file.path()),
+            "ws.subscription" => self.socket("?vsn=2.0.0"),
             _ => self.config(),
         }
+    }
+
+    fn socket(&self, query: &str) -> HttpConfig {
+        let url = self.url.replace("https:", "wss:").replace("/health", "/socket/websocket");
+        HttpConfig::new(format!("{url}{query}"))
+            .with_subscription(SubscriptionConfig::to("room:lobby").with_payload(json!({"token": "hunter2"})))
+            .with_root_certificate(self.authority.file.path())
     }
 }
 
@@ -162,7 +189,9 @@ async fn each_probe_finds_its_plant() {
         let result = look_by(&cx, row.probe, config.clone()).await;
         assert_eq!(result.status, row.expected, "{:?}: {result:#?}", row.plant);
         let found: Vec<_> = result.findings.iter().map(|f| (f.code.as_ref(), f.object.as_deref())).collect();
-        assert_eq!(found, [(row.code, Some(config.url.as_str()))], "{:?}: {result:#?}", row.plant);
+        let address = config.url.split('?').next();
+        assert_eq!(found, [(row.code, address)], "{:?}: {result:#?}", row.plant);
+        assert!(!format!("{result:?}").contains("hunter2"), "{result:#?}");
         explains::findings_of(probe_named(row.probe).spec(), &result);
     }
 }
@@ -201,11 +230,53 @@ async fn what_is_about_this_check_is_unknown() {
     }
 }
 
-/// Each endpoint is looked at by one of the two.
+/// Either serializer, and a socket without channels, which only answers pings.
+#[tokio::test]
+async fn a_channel_is_joined_by_any_of_its_protocols() {
+    let stand = Stand::new().await;
+    for query in ["", "?vsn=1.0.0", "?apikey=k&vsn=2.0.0"] {
+        let result = look_by(&Context::new(), "ws.subscription", stand.socket(query)).await;
+        assert_eq!(result.status, Status::Ok, "{query}: {result:#?}");
+        let names: Vec<_> = result.measurements.iter().map(|measured| measured.name.as_ref()).collect();
+        assert_eq!(names, ["latency", "round_trip", "certificate_days"], "{result:#?}");
+    }
+    let pinged = stand.socket("").with_subscription(SubscriptionConfig::default());
+    let result = look_by(&Context::new(), "ws.subscription", pinged).await;
+    assert_eq!(result.status, Status::Ok, "{result:#?}");
+}
+
+/// A token that is not taken, and a topic that there is not.
+#[tokio::test]
+async fn a_refusal_that_is_about_this_check_is_unknown() {
+    let stand = Stand::new().await;
+    let join = |topic: &str, token: &str| {
+        let subscription = SubscriptionConfig::to(topic).with_payload(json!({"token": token}));
+        look_subscription(stand.socket("?vsn=2.0.0").with_subscription(subscription))
+    };
+    let stranger = join("room:lobby", "somebody else's").await;
+    assert_eq!(stranger.status, Status::Unknown, "{stranger:#?}");
+    assert!(stranger.unseen[0].what.contains("unauthorized"), "{stranger:#?}");
+    let nowhere = join("room:nowhere", "hunter2").await;
+    assert_eq!(nowhere.findings[0].code, "ws.subscription.refused", "{nowhere:#?}");
+    stand.service.set(Mood::Status(403));
+    let closed = join("room:lobby", "hunter2").await;
+    assert_eq!(closed.status, Status::Unknown, "{closed:#?}");
+}
+
+async fn look_subscription(config: HttpConfig) -> ProbeResult {
+    look_by(&Context::new(), "ws.subscription", config).await
+}
+
+/// Each endpoint is looked at by one of the three.
 #[tokio::test]
 async fn a_query_decides_which_probe_applies() {
     let stand = Stand::new().await;
-    for (config, probe) in [("http.graphql", "http.endpoint"), ("http.endpoint", "http.graphql")] {
+    for (config, probe) in [
+        ("http.graphql", "http.endpoint"),
+        ("ws.subscription", "http.endpoint"),
+        ("http.endpoint", "http.graphql"),
+        ("http.endpoint", "ws.subscription"),
+    ] {
         let result = look_by(&Context::new(), probe, stand.config_of(config)).await;
         assert_eq!(result.status, Status::NotApplicable, "{result:#?}");
     }

@@ -1,5 +1,7 @@
 //! A small HTTP service, with TLS or without, that is well or not, as told.
 
+mod channel;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use ops_testkit::Identity;
 use rustls::crypto::aws_lc_rs;
@@ -18,7 +20,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// How it answers on `/health`, and a query of the same on `/graphql`.
+/// How it answers on `/health`, and a query of the same on `/graphql`, and whoever joins `room:lobby` on
+/// `/socket/websocket`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mood {
     /// 200, and `{"status": "healthy"}`.
@@ -61,6 +64,7 @@ impl Service {
         let router = Router::new()
             .route("/health", get(answer))
             .route("/graphql", post(graphql))
+            .route("/socket/websocket", any(channel::socket))
             .with_state(Arc::clone(&mood));
         let secure = Arc::clone(&acceptor);
         let task = tokio::spawn(async move {

@@ -1,11 +1,12 @@
 //! What is judged wrongly elsewhere about extensions, triggers, functions and views, judged rightly here.
 
-use ops_core::Status;
-use ops_pg::{PgConfig, RequiredConfig};
+use ops_core::{Bounds, Context, Limits, ProbeSet, Secret, Status};
+use ops_pg::{PgConfig, PgTarget, RequiredConfig};
 use ops_testkit::{TestDb, on_each_postgres};
 use sqlx::Connection;
 
 use crate::judgement::{found, look, pairs};
+use crate::rows::probe_named;
 
 fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
@@ -79,6 +80,34 @@ on_each_postgres!(a_trigger_that_fires_for_replicas_only_does_not_fire, async |d
     assert_eq!(result.status, Status::Critical);
     let result = look(&db, "pg.event_triggers", PgConfig::default()).await;
     assert_eq!(result.status, Status::Ok, "shown without alarm: {result:#?}");
+});
+
+on_each_postgres!(many_sequences_are_read_a_few_at_a_time, async |db: TestDb| {
+    db.execute(
+        "DO $$ BEGIN FOR i IN 1..900 LOOP EXECUTE format('CREATE SEQUENCE s%s AS smallint', i); END LOOP; END $$;
+         SELECT setval('s1', 32000), setval('s450', 32000), setval('s900', 32000)",
+    )
+    .await;
+    let result = look(&db, "pg.sequences", PgConfig::default()).await;
+    let full = ["public.s1", "public.s450", "public.s900"].map(|name| ("pg.sequence.exhausted", name));
+    assert_eq!(found(&result), pairs(&full), "{result:#?}");
+    assert!(result.summary.starts_with("900 sequences"), "{result:#?}");
+});
+
+// A bound that cannot be judged is not met.
+on_each_postgres!(an_age_that_no_catalogue_tells_is_unknown_once_it_is_bounded, async |db: TestDb| {
+    db.execute("CREATE MATERIALIZED VIEW m AS SELECT 1; CREATE UNIQUE INDEX ON m (\"?column?\")").await;
+    let target = PgTarget::connect_lazily("main", &Secret::from(db.url()), PgConfig::default()).unwrap();
+    let probe = probe_named("pg.matviews");
+    let hour = Bounds { warning: Some(3600.0), critical: None };
+    let limits = Limits::defaults(probe.spec()).with("age", hour).unwrap();
+    let mut set = ProbeSet::new("test");
+    target.add_to(&mut set, probe, limits);
+    let result = set.run(&Context::new()).await.probes.remove(0);
+    let fix = result.unseen.first().and_then(|unseen| unseen.fix.clone()).unwrap_or_default();
+    assert_eq!(result.status, Status::Unknown, "{result:#?}");
+    assert!(fix.contains("track_commit_timestamp"), "{result:#?}");
+    assert_eq!(look(&db, "pg.matviews", PgConfig::default()).await.status, Status::Ok);
 });
 
 // What `pg.matviews` dates a refresh by, where the server keeps commit timestamps: the view's row in pg_class.

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use ops_core::{ProbeResult, Status};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use ops_core::{Context, ProbeResult, Status};
 use ops_pg::PgConfig;
 use ops_pg::cluster::Cluster;
 use ops_testkit::{Role, TestDb, eventually, on_each_postgres};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::judgement::{look, look_at};
-use crate::rows::own;
+use crate::rows::{AbortOnDrop, own};
 
 async fn seen(cluster: &Cluster, probe: &str) -> (Status, Vec<String>) {
     codes(look_at(cluster.url("postgres"), probe, PgConfig::default()).await)
@@ -90,6 +93,49 @@ on_each_postgres!(commits_hang_for_the_standbys_that_are_missing, async |db: Tes
     becomes(&primary, "pg.sync_replication", (Status::Ok, vec![])).await;
     wait_for("other", "local").await;
     becomes(&primary, "pg.sync_replication", too_few(Status::Warning)).await;
+});
+
+/// Stops or continues the one process of a cluster that this question names.
+async fn signal(cluster: &Cluster, pid_of: &str, signal: Signal) {
+    let mut connection = PgConnection::connect(&cluster.url("postgres")).await.unwrap();
+    let pid: i32 =
+        sqlx::query_scalar(AssertSqlSafe(pid_of.to_owned())).fetch_one(&mut connection).await.unwrap();
+    kill(Pid::from_raw(pid), signal).unwrap();
+}
+
+on_each_postgres!(commits_hang_for_a_standby_that_is_there_and_silent, async |db: TestDb| {
+    let Some(_) = own::options_here(&db).await else { return };
+    let own::Pair { primary, standby } = own::pair(&db).await;
+    let wait = "ALTER SYSTEM SET synchronous_standby_names = 'follower';
+                ALTER SYSTEM SET synchronous_commit = on; SELECT pg_reload_conf()";
+    own::execute(&primary.url("postgres"), wait).await;
+    becomes(&primary, "pg.sync_replication", (Status::Ok, vec![])).await;
+    let receiver = "SELECT pid FROM pg_stat_wal_receiver";
+    signal(&standby, receiver, Signal::SIGSTOP).await;
+    let url = primary.url("postgres");
+    let writer = AbortOnDrop(tokio::spawn(async move {
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        connection.execute("CREATE TABLE hangs ()").await.unwrap();
+    }));
+    becomes(&primary, "pg.sync_replication", only(Status::Warning, "pg.sync_replication.hanging")).await;
+    signal(&standby, receiver, Signal::SIGCONT).await;
+    becomes(&primary, "pg.sync_replication", (Status::Ok, vec![])).await;
+    drop(writer);
+});
+
+on_each_postgres!(a_standby_by_archive_alone_is_as_far_behind_as_nobody_knows, async |db: TestDb| {
+    let Some(_) = own::options_here(&db).await else { return };
+    let own::Pair { primary, mut standby } = own::pair(&db).await;
+    becomes(&standby, "pg.replication_lag", (Status::Ok, vec![])).await;
+    let alone = "ALTER SYSTEM SET primary_conninfo = ''; ALTER SYSTEM SET restore_command = 'false'";
+    for setting in alone.split("; ") {
+        own::execute(&standby.url("postgres"), setting).await;
+    }
+    standby.restart(&Context::new()).await.unwrap();
+    let result = look_at(standby.url("postgres"), "pg.replication_lag", PgConfig::default()).await;
+    assert_eq!(result.status, Status::Unknown, "{result:#?}");
+    assert!(result.unseen[0].what.contains("archive"), "{result:#?}");
+    drop(primary);
 });
 
 on_each_postgres!(a_slot_that_lost_its_wal_is_lost, async |db: TestDb| {

@@ -93,6 +93,31 @@ on_each_postgres!(what_is_everybodys_is_told_once, async |db: TestDb| {
     assert_eq!((found(&result), result.status), (pairs(&expected), Status::Ok), "{result:#?}");
 });
 
+// PostgREST asks as `anon` and `authenticated`: they are everybody. Another role may well be an administrator's.
+on_each_postgres!(whom_a_policy_lets_through_decides_what_it_is_worth, async |db: TestDb| {
+    let admin = db.role(Role::Nobody);
+    db.execute(format!(
+        "DO $$ BEGIN CREATE ROLE anon; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+         CREATE TABLE t (id int); ALTER TABLE t ENABLE ROW LEVEL SECURITY; ALTER TABLE t FORCE ROW LEVEL SECURITY;
+         CREATE POLICY all_of_them ON t FOR SELECT USING (true);
+         CREATE POLICY visitors ON t FOR INSERT TO anon WITH CHECK (true);
+         CREATE POLICY staff ON t FOR UPDATE TO {admin} USING (true)"
+    ))
+    .await;
+    let result = look(&db, "pg.rls", PgConfig::default()).await;
+    let said: Vec<_> = result
+        .findings
+        .iter()
+        .map(|f| (&*f.code, f.message.split(' ').nth(1).unwrap(), f.severity))
+        .collect();
+    let expected = [
+        ("pg.rls.always_true", "all_of_them", Severity::Warning),
+        ("pg.rls.always_true", "visitors", Severity::Warning),
+        ("pg.rls.true_for_some", "staff", Severity::Info),
+    ];
+    assert_eq!(said, expected, "{result:#?}");
+});
+
 on_each_postgres!(what_shows_protected_rows_on_purpose_is_exposed, async |db: TestDb| {
     db.execute(
         "CREATE TABLE notes (id int, owner text); ALTER TABLE notes ENABLE ROW LEVEL SECURITY;

@@ -11,9 +11,9 @@ use crate::target::PgTarget;
 pub(super) const SQL: &str = "
 SELECT coalesce(nullif(r.application_name, ''), 'pid ' || r.pid) AS follower, host(r.client_addr) AS address,
        r.state, r.sync_state,
-       greatest(CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
-                     ELSE pg_current_wal_lsn() END
-                - coalesce(r.replay_lsn, r.flush_lsn, r.write_lsn, r.sent_lsn), 0)::float8 AS behind,
+       (CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
+             ELSE pg_current_wal_lsn() END
+        - coalesce(r.replay_lsn, r.flush_lsn, r.write_lsn, r.sent_lsn))::float8 AS behind,
        extract(epoch FROM coalesce(r.replay_lag, r.flush_lag, r.write_lag))::float8 AS lag
   FROM pg_stat_replication r
  WHERE r.state <> 'backup'
@@ -24,7 +24,8 @@ pub(super) struct Follower {
     address: Option<String>,
     state: String,
     sync_state: Option<String>,
-    pub(super) behind: f64,
+    /// `None` of one that has not said where it is.
+    pub(super) behind: Option<f64>,
     lag: Option<f64>,
 }
 
@@ -39,8 +40,7 @@ impl Follower {
             address: row.get("address")?,
             state: row.get("state")?,
             sync_state: row.get("sync_state")?,
-            // One that has just connected has not said where it is.
-            behind: row.get::<Option<f64>>("behind")?.unwrap_or(0.0),
+            behind: row.get::<Option<f64>>("behind")?.map(|behind| behind.max(0.0)),
             lag: row.get("lag")?,
         })
     }
@@ -51,9 +51,12 @@ impl Follower {
                 .label("follower", self.name.clone())
                 .judged_by(limits.get(name))
         };
-        let behind = measured("behind", self.behind, Unit::Bytes);
+        let Some(bytes) = self.behind else {
+            return report.unseen(format!("{} follows, and has not said where it is", self.name), None);
+        };
+        let behind = measured("behind", bytes, Unit::Bytes);
         // The time of the last replay stays in the view for a while after there is nothing left to replay.
-        let lag = if self.behind > 0.0 { self.lag.unwrap_or(0.0) } else { 0.0 };
+        let lag = if bytes > 0.0 { self.lag.unwrap_or(0.0) } else { 0.0 };
         let lag = measured("lag", lag, Unit::Seconds);
         let severity = Severity::of(behind.status()).max(Severity::of(lag.status()));
         let finding = severity.map(|severity| {
@@ -94,7 +97,7 @@ mod tests {
                 address: None,
                 state: "streaming".into(),
                 sync_state: None,
-                behind,
+                behind: Some(behind),
                 lag,
             };
             let report = follower.judge(ProbeReport::new(""), &Limits::defaults(&super::super::SPEC));

@@ -23,11 +23,13 @@ static SPEC: ProbeSpec = ProbeSpec {
                    written). An idle primary has no lag, however old its last commit. replay_lag stands still when a \
                    standby does, so the bytes count as well. On a standby: whether its WAL receiver runs, whether \
                    replay is paused, what is received and not replayed, and how old the last replayed commit is, as \
-                   long as there is something to replay, less recovery_min_apply_delay; and queries that were \
+                   long as there is something to replay for half a second, less recovery_min_apply_delay (of one \
+                   that restores from an archive alone, nobody knows how much there is: unknown); and queries that were \
                    cancelled for replay within the window. On the primary a delayed standby's delay counts as lag.",
         queries: &[
             ("who follows this server", downstream::SQL),
             ("on a standby: receiver and replay", upstream::SQL),
+            ("on a standby that looks late: whether it has replayed that by now", upstream::CAUGHT_UP),
             ("on a standby: cancelled queries", upstream::CONFLICTS),
         ],
         codes: &[
@@ -110,7 +112,7 @@ impl PgProbe for ReplicationLag {
         if followers.is_empty() {
             return Ok(ProbeReport::not_applicable("nothing replicates from this server now"));
         }
-        let furthest = followers.iter().map(|follower| follower.behind).fold(0.0, f64::max);
+        let furthest = followers.iter().filter_map(|follower| follower.behind).fold(0.0, f64::max);
         let count = match followers.len() {
             1 => "1 follows".to_owned(),
             n => format!("{n} follow"),

@@ -1,5 +1,7 @@
 //! What a standby receives and replays, as it sees itself.
 
+use std::time::Duration;
+
 use ops_core::{
     Context, Error, ErrorKind, Finding, Limits, Measurement, ProbeReport, Remedy, Result, Severity, Unit,
 };
@@ -13,6 +15,7 @@ use crate::target::PgTarget;
 /// Serves PostgreSQL 14 and later. A setting that we may not see has no row in pg_settings.
 pub(super) const SQL: &str = "
 SELECT pg_get_wal_replay_pause_state()                                                 AS pause_state,
+       pg_last_wal_receive_lsn()::text                                                 AS received,
        (pg_last_wal_receive_lsn() - pg_last_wal_replay_lsn())::float8                  AS behind,
        extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 AS since_commit,
        (SELECT setting <> '' FROM pg_settings WHERE name = 'primary_conninfo')         AS streams,
@@ -23,6 +26,13 @@ SELECT pg_get_wal_replay_pause_state()                                          
   FROM (SELECT) one LEFT JOIN pg_stat_wal_receiver w ON true";
 
 /// Serves PostgreSQL 14 and later.
+pub(super) const CAUGHT_UP: &str = "SELECT pg_last_wal_replay_lsn() >= '{received}'::pg_lsn AS caught_up";
+
+/// What a standby may take to replay what it has just received: a checkpoint's record on an idle primary arrives
+/// long after the last commit, and is no lag.
+const A_MOMENT: Duration = Duration::from_millis(500);
+
+/// Serves PostgreSQL 14 and later.
 pub(super) const CONFLICTS: &str = "
 SELECT 'conflicts' AS name, coalesce(sum(conflicts), 0)::float8 AS value, max(stats_reset)::text AS epoch
   FROM pg_stat_database";
@@ -30,8 +40,25 @@ SELECT 'conflicts' AS name, coalesce(sum(conflicts), 0)::float8 AS value, max(st
 pub(super) async fn judge(cx: &Context, pg: &PgTarget, limits: &Limits) -> Result<ProbeReport> {
     let rows = pg.read(cx, SQL).await?;
     let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Bug, "read the state of replay"))?;
-    let standby = Standby::read(row, pg.address())?;
+    let mut standby = Standby::read(row, pg.address())?;
+    if let Some(received) = row.get::<Option<String>>("received")?
+        && standby.lag().is_some_and(|lag| Severity::of(limits.get("lag").judge(lag)).is_some())
+    {
+        let moment = async {
+            tokio::time::sleep(A_MOMENT).await;
+            Ok(())
+        };
+        cx.run("give replay a moment", moment).await?;
+        let rows = pg.read(cx, &CAUGHT_UP.replace("{received}", &received)).await?;
+        if rows.first().map_or(Ok(false), |row| row.get("caught_up"))? {
+            standby.behind = Some(0.0);
+        }
+    }
     let mut report = standby.judge(limits);
+    if standby.behind.is_none() {
+        report = report
+            .unseen("how far it is behind: it restores from an archive, and nobody tells its end", None);
+    }
     if standby.streams.is_none() {
         let capabilities = pg.capabilities(cx).await?;
         report = report.unseen(
@@ -93,12 +120,8 @@ impl<'a> Standby<'a> {
         let behind = self
             .behind
             .map(|behind| Measurement::new("behind", behind, Unit::Bytes).judged_by(limits.get("behind")));
-        // Received and replayed alike, the last commit may be of last week: the primary is idle.
-        let lag = behind.as_ref().map(|behind| match behind.value > 0.0 {
-            true => (self.since_commit.unwrap_or(0.0) - self.delay).max(0.0),
-            false => 0.0,
-        });
-        let lag = lag.map(|lag| Measurement::new("lag", lag, Unit::Seconds).judged_by(limits.get("lag")));
+        let lag =
+            self.lag().map(|lag| Measurement::new("lag", lag, Unit::Seconds).judged_by(limits.get("lag")));
         let silent = self
             .silent
             .filter(|_| self.receiving())
@@ -116,6 +139,14 @@ impl<'a> Standby<'a> {
             .findings(self.late(behind.as_ref(), lag.as_ref()))
             .findings(silent.as_ref().and_then(|silent| self.silence(silent)));
         [behind, lag, silent].into_iter().flatten().fold(report, ProbeReport::measure)
+    }
+
+    /// Received and replayed alike, the last commit may be of last week: the primary is idle.
+    fn lag(&self) -> Option<f64> {
+        self.behind.map(|behind| match behind > 0.0 {
+            true => (self.since_commit.unwrap_or(0.0) - self.delay).max(0.0),
+            false => 0.0,
+        })
     }
 
     /// `waiting` is a receiver that has said all it has, and is about to be told where to go on.

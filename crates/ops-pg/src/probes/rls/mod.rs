@@ -11,6 +11,7 @@ use ops_core::{
 use serde_json::json;
 
 use self::shows::{FUNCTIONS, VIEWS};
+use super::words::counted;
 use crate::config::RlsConfig;
 use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
@@ -19,29 +20,34 @@ use crate::target::PgTarget;
 /// Serves PostgreSQL 14 and later. A policy whose expression is the constant true, or two constants that are the
 /// same (`1 = 1`, `'a' = 'a'`: operators 96 and 98), is known by its node tree: `pg_get_expr` would open the table,
 /// and wait behind an ALTER. A partition that only its owner can reach is held
-/// by the policies of its parent. A policy for named roles may well let everything through.
+/// by the policies of its parent. A policy for named roles may well let everything through: it is told, but for
+/// `anon` and `authenticated`, which are everybody where PostgREST serves the tables.
 const TABLES: &str = "
 SELECT n.nspname::text AS schema_name,
        n.nspname || '.' || c.relname                       AS plain_name,
        quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name,
        c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
-       coalesce(p.policies, 0) AS policies, p.always_true, p.repeated
+       coalesce(p.policies, 0) AS policies, p.always_true, p.true_for_some, p.repeated
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN LATERAL (
          SELECT count(*) AS policies,
-                array_agg(polname::text ORDER BY polname) FILTER (
-                  WHERE polpermissive AND 0 = ANY (polroles) AND EXISTS (
-                    SELECT FROM (VALUES (polqual::text), (polwithcheck::text)) AS side (tree)
-                     WHERE tree ~ '^\\{CONST :consttype 16 .*:constvalue 1 \\[ 1 '
-                        OR regexp_replace(tree, ':location -?\\d+', '', 'g')
-                           ~ '^\\{OPEXPR :opno (96|98) .*:args \\((\\{CONST [^}]*\\}) \\2\\)'))
-                  AS always_true,
+                array_agg(polname::text ORDER BY polname) FILTER (WHERE is_true AND for_all) AS always_true,
+                array_agg(polname::text ORDER BY polname) FILTER (WHERE is_true AND NOT for_all) AS true_for_some,
                 (SELECT string_agg(DISTINCT command, ', ') FROM (
                    SELECT polcmd::text AS command, polroles FROM pg_policy q
                     WHERE q.polrelid = c.oid AND q.polpermissive
                     GROUP BY polcmd, polroles HAVING count(*) > 1) twice) AS repeated
-           FROM pg_policy WHERE polrelid = c.oid) p ON true
+           FROM (SELECT polname,
+                        0 = ANY (polroles) OR EXISTS (
+                          SELECT FROM pg_roles r
+                           WHERE r.oid = ANY (polroles) AND r.rolname IN ('anon', 'authenticated')) AS for_all,
+                        polpermissive AND EXISTS (
+                          SELECT FROM (VALUES (polqual::text), (polwithcheck::text)) AS side (tree)
+                           WHERE tree ~ '^\\{CONST :consttype 16 .*:constvalue 1 \\[ 1 '
+                              OR regexp_replace(tree, ':location -?\\d+', '', 'g')
+                                 ~ '^\\{OPEXPR :opno (96|98) .*:args \\((\\{CONST [^}]*\\}) \\2\\)') AS is_true
+                   FROM pg_policy WHERE polrelid = c.oid) policy) p ON true
  WHERE c.relkind IN ('r', 'p')
    AND (NOT c.relispartition OR c.relrowsecurity
         OR EXISTS (SELECT FROM aclexplode(c.relacl) a WHERE a.grantee <> c.relowner))
@@ -79,7 +85,11 @@ static SPEC: ProbeSpec = ProbeSpec {
                 "what the configuration names does not exist (a warning for what rls.exposed names)",
             ),
             ("pg.rls.policies_off", "a table has policies, and its row security is off: they do nothing"),
-            ("pg.rls.always_true", "a permissive policy lets every row through"),
+            ("pg.rls.always_true", "a permissive policy lets every row through, for everybody"),
+            (
+                "pg.rls.true_for_some",
+                "a permissive policy lets every row through, for the roles that it names (info)",
+            ),
             ("pg.rls.no_policy", "row security is on without a policy: only the owner sees rows (info)"),
             ("pg.rls.not_forced", "the owner of tables with row security sees every row (info)"),
             (
@@ -207,7 +217,10 @@ struct Table {
     enabled: bool,
     forced: bool,
     policies: i64,
+    /// Policies for everybody that let every row through.
     always_true: Vec<String>,
+    /// The same, for named roles.
+    true_for_some: Vec<String>,
     repeated: Option<String>,
 }
 
@@ -221,6 +234,7 @@ impl Table {
             forced: row.get("forced")?,
             policies: row.get("policies")?,
             always_true: row.get::<Option<Vec<String>>>("always_true")?.unwrap_or_default(),
+            true_for_some: row.get::<Option<Vec<String>>>("true_for_some")?.unwrap_or_default(),
             repeated: row.get("repeated")?,
         })
     }
@@ -243,6 +257,15 @@ impl Table {
                 ),
             ));
         }
+        for policy in &self.true_for_some {
+            let message = format!(
+                "policy {policy} on {} lets every row through for the roles that it names",
+                self.name
+            );
+            findings.push(self.about(Finding::info("pg.rls.true_for_some", message)).remedy(Remedy::advice(
+                "right for an administrator's role; check that no client logs in as, or becomes, one of them",
+            )));
+        }
         if let Some(commands) = &self.repeated {
             let commands: Vec<_> = commands.split(", ").map(command).collect();
             let message = format!(
@@ -258,10 +281,9 @@ impl Table {
     fn disabled(&self, required: bool) -> Option<Finding> {
         let enable = Remedy::statement(format!("ALTER TABLE {} ENABLE ROW LEVEL SECURITY;", self.name));
         if self.policies > 0 {
-            let message = format!(
-                "{} has {} policies, and its row security is off: they do nothing",
-                self.name, self.policies
-            );
+            let policies = counted(self.policies as usize, "policy", "policies");
+            let message =
+                format!("{} has {policies}, and its row security is off: nothing is held", self.name);
             return Some(self.about(Finding::critical("pg.rls.policies_off", message)).remedy(enable));
         }
         required.then(|| {
@@ -304,6 +326,7 @@ mod tests {
             forced: false,
             policies: i64::from(enabled),
             always_true: Vec::new(),
+            true_for_some: Vec::new(),
             repeated: None,
         }
     }

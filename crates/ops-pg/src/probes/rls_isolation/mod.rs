@@ -24,7 +24,8 @@ static SPEC: ProbeSpec = ProbeSpec {
         measures: "For each [[postgres.NAME.isolation]], and in transactions that are rolled back or read-only: as each \
                    of two tenants, with the clients' role and claims, whether it sees rows of its own and of the \
                    other's, in the relations configured, in every view over them that the role may read, and in what \
-                   the functions configured return. Where neither sees its own rows, nothing is proven, and the answer \
+                   the functions configured return. A view with its owner's rights and without the tenants' column \
+                   is unknown, unless rls.exposed names it. Where neither sees its own rows, nothing is proven, and the answer \
                    is unknown. With `writes`, also whether it can insert, hand over, update and delete the other's \
                    rows: refused is SQLSTATE 42501 or no row.",
         queries: &[
@@ -156,7 +157,8 @@ impl Trial<'_> {
         let mut there = Vec::new();
         for row in &rows {
             let (name, named): (String, bool) = (row.get("name")?, row.get("named")?);
-            there.push(row.get::<String>("plain_name")?);
+            let plain_name: String = row.get("plain_name")?;
+            there.push(plain_name.clone());
             if row.get("owned")? && row.get("owner_sees_all")? {
                 let message =
                     format!("role {} owns {name}, and owners are not held by its policies", isolation.role);
@@ -174,7 +176,15 @@ impl Trial<'_> {
                     reachable.push(Reachable { name, column, copied, named });
                 }
                 None if named => self.unseen(format!("{name} has no column {}", isolation.column), None),
-                // A view of sums and counts shows no tenant's row as such.
+                // A view of sums and counts has no such column, and nor has one that leaves it out.
+                None if row.get("shows_as_owner")? && !self.pg.config().rls.exposed.contains(&plain_name) => {
+                    let what = format!(
+                        "{name} shows {} what its owner sees, and has no column {}: whose rows they are cannot be told",
+                        isolation.role, isolation.column
+                    );
+                    let fix = "if that is on purpose, name it in rls.exposed".to_owned();
+                    self.unseen(what, Some(fix));
+                }
                 None => {}
             }
         }

@@ -27,7 +27,12 @@ WITH RECURSIVE shown AS (
 SELECT n.nspname || '.' || c.relname AS plain_name,
        quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name, c.relkind::text AS kind,
        bool_or(s.named) AS named, c.relrowsecurity AND NOT c.relforcerowsecurity AS owner_sees_all,
-       pg_has_role({role}, c.relowner, 'USAGE') AS owned, quote_ident(a.attname) AS tenant_column,
+       pg_has_role({role}, c.relowner, 'USAGE') AS owned,
+       c.relkind IN ('v', 'm') AND has_any_column_privilege({role}, c.oid, 'SELECT')
+         AND has_schema_privilege({role}, n.oid, 'USAGE')
+         AND NOT coalesce((SELECT o.option_value::bool FROM pg_options_to_table(c.reloptions) o
+                            WHERE o.option_name = 'security_invoker'), false) AS shows_as_owner,
+       quote_ident(a.attname) AS tenant_column,
        (SELECT string_agg(quote_ident(f.attname), ', ' ORDER BY f.attnum)
           FROM pg_attribute f
          WHERE f.attrelid = c.oid AND f.attnum > 0 AND NOT f.attisdropped AND f.attgenerated = '' AND f.attidentity = ''
@@ -43,7 +48,7 @@ SELECT n.nspname || '.' || c.relname AS plain_name,
   JOIN pg_class c ON c.oid = s.oid
   JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = {column} AND NOT a.attisdropped
- GROUP BY c.oid, n.nspname, a.attname
+ GROUP BY c.oid, n.oid, a.attname
  ORDER BY 1";
 
 /// Serves PostgreSQL 14 and later. The functions that are named and can be called without an argument.

@@ -194,7 +194,28 @@ fn secrets_are_three_things() {
         ),
         (
             "[http.api]\nurl = \"https://api\"\nstatus = 20\n",
-            "ops.toml:3:1: [http.api]: status 20 is none of HTTP's",
+            "ops.toml:5:10: `status` in [http.api]: status 20 is none of HTTP's",
+        ),
+        (
+            "[http.api]\nurl = \"wss://api\"\njson = { status = 1 }\ngraphql = \"mutation { x }\"\n",
+            "ops.toml:4:7: `url` in [http.api]: a websocket is joined, and there is no subscription; subscription = { \
+             topic = \"room:lobby\" }, or subscription = {}\n\
+             ops.toml:5:19: `json.status` in [http.api]: \"status\" is no JSON pointer; \"/status\"\n\
+             ops.toml:6:11: `graphql` in [http.api]: graphql must be a query: a check changes nothing; graphql = \"{ \
+             __typename }\"",
+        ),
+        (
+            "[host.db]\nprocesses = [{ name = \"postgres\" }, { name = \"/usr/bin/redis-server\" }]\nservices = [\"a\", \"-b\"]\n\
+             logs = [{ window = \"1h\" }, { file = \"/x\", patterns = [{ name = \"a\", regex = \"(\" }] }]\n\
+             heartbeats = { directory = \"x\", jobs = { \"a b\" = { every = \"1d\" } } }\n",
+            "ops.toml:4:46: `processes[1].name` in [host.db]: \"/usr/bin/redis-server\" is a path: a process goes by its \
+             program's name alone; name = \"redis-server\"\n\
+             ops.toml:5:18: `services[1]` in [host.db]: \"-b\" is no name of a systemd unit\n\
+             ops.toml:6:9: `logs[0]` in [host.db]: a log is either a file or a journal\n\
+             ops.toml:6:77: `logs[1].patterns[0].regex` in [host.db]: error: unclosed group\n\
+             ops.toml:7:28: `heartbeats.directory` in [host.db]: x is not absolute: jobs and ops start elsewhere\n\
+             ops.toml:7:50: `heartbeats.jobs.\"a b\"` in [host.db]: \"a b\" cannot be a job's name: letters, digits, `-`, \
+             `_` and `.`",
         ),
         (
             "[http.api]\nurl = \"https://api\"\nheaders = { \"a b\" = \"c\" }\n",

@@ -21,7 +21,7 @@ use ops_core::testing::ManualClock;
 use ops_core::{Bounds, Context, HealthReport, Limits, ProbeResult, ProbeSet, ProbeSpec, Secret, Status};
 use ops_pg::{PgConfig, PgProbe, PgTarget, registry};
 use ops_testkit::{Missing, ROLES, Role, TestDb, eventually, or_skip};
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{Connection, Executor, PgConnection, PgPool};
 
 /// What must stay alive while the plant is looked at, and where to look when it is not in the test's database.
 #[derive(Default)]
@@ -29,6 +29,7 @@ pub(crate) struct Held {
     things: Vec<Box<dyn Any + Send>>,
     url: Option<Box<dyn Fn(Role) -> String + Send>>,
     console: Option<String>,
+    pools: Vec<(Role, PgPool)>,
     writable: Option<String>,
 }
 
@@ -50,6 +51,12 @@ impl Held {
     /// Asks the console of a PgBouncer at this URL as well.
     pub(crate) fn with_console(mut self, url: String) -> Self {
         self.console = Some(url);
+        self
+    }
+
+    /// Looks through this role's pool, as the service that has it would.
+    pub(crate) fn with_pools(mut self, pools: Vec<(Role, PgPool)>) -> Self {
+        self.pools = pools;
         self
     }
 
@@ -236,7 +243,11 @@ impl Row {
             Some(url) => url(role),
             None => db.url_as(role),
         };
-        let mut target = PgTarget::connect_lazily("main", &Secret::from(url), (self.config)()).unwrap();
+        let pools = planted.map_or(&[][..], |held| &held.pools);
+        let mut target = match pools.iter().find(|(of, _)| *of == role) {
+            Some((_, pool)) => PgTarget::from_pool("main", pool.clone(), (self.config)()),
+            None => PgTarget::connect_lazily("main", &Secret::from(url), (self.config)()).unwrap(),
+        };
         if let Some(console) = planted.and_then(|held| held.console.clone()) {
             target = target.with_pgbouncer(&Secret::from(console)).unwrap();
         }

@@ -47,7 +47,7 @@ pub(crate) fn rows() -> Vec<Row> {
             ..Row::of("pg.roles", Status::Warning, "pg.role.superuser", |db| Box::pin(second_superuser(db)))
                 .about(second_superusers_name)
         },
-        Row::of("pg.public_grants", Status::Warning, "pg.grant.public_create", |db| {
+        Row::of("pg.public_grants", Status::Ok, "pg.grant.public_create", |db| {
             run(db, "CREATE SCHEMA open_house; GRANT CREATE ON SCHEMA open_house TO PUBLIC")
         })
         .about(|_| "open_house".into()),

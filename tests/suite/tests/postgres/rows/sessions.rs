@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use ops_core::{Bounds, Status};
-use ops_testkit::{PgBouncer, Role, TestDb, eventually};
+use ops_testkit::{PgBouncer, ROLES, Role, TestDb, eventually};
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, Row as _};
 
 use super::{AbortOnDrop, Held, Row, blocked_alter, run, until};
@@ -55,6 +56,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::of("pg.pgbouncer", Status::Warning, "pg.pgbouncer.waiting", |db| Box::pin(full_pool(db)))
             .about(|db| format!("{}/postgres", db.name()))
             .needing(PgBouncer::found),
+        Row::of("pg.pool", Status::Critical, "pg.pool.slow", |db| Box::pin(lent_out(db))),
         Row::of("pg.slow_queries", Status::Warning, "pg.query.slow", |db| Box::pin(slow_queries(db))),
     ]
 }
@@ -131,6 +133,17 @@ async fn deadlocks(db: &TestDb) -> Held {
     }
     until(db, "SELECT deadlocks >= 2 FROM pg_stat_database WHERE datname = current_database()").await;
     held
+}
+
+/// A service's pool for each role, whose one connection is lent.
+async fn lent_out(db: &TestDb) -> Held {
+    let (mut held, mut pools) = (Held::new(), Vec::new());
+    for role in ROLES {
+        let pool = PgPoolOptions::new().max_connections(1).connect(&db.url_as(role)).await.unwrap();
+        held.push(Box::new(pool.acquire().await.unwrap()));
+        pools.push((role, pool));
+    }
+    held.with_pools(pools)
 }
 
 /// A pool of one connection, which a transaction keeps, and a client that has waited for it for over a second.
