@@ -5,7 +5,7 @@
 //! [`WindowKey`], and speaks about the time between. Where none is stored, it samples twice within the run.
 //! A sample from another epoch (statistics reset, server restarted, failed over) starts a new baseline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub use crate::baseline::{Baselines, MemoryBaselines, Sample, WindowKey};
@@ -35,6 +35,7 @@ pub struct Window {
     /// From when to when, as long as it is.
     pub length: Duration,
     deltas: BTreeMap<String, f64>,
+    appeared: BTreeSet<String>,
 }
 
 impl Window {
@@ -61,6 +62,8 @@ impl Window {
         if length.is_zero() {
             return SampleOutcome::NewBaseline { reason: "no time passed" };
         }
+        let is_new = |name: &&String| !earlier.counters.contains_key(*name);
+        let appeared = later.counters.keys().filter(is_new).cloned().collect();
         let deltas = later
             .counters
             .iter()
@@ -69,7 +72,7 @@ impl Window {
                 Some(_) | None => (name.clone(), *now),
             })
             .collect();
-        SampleOutcome::Window(Window { length, deltas })
+        SampleOutcome::Window(Window { length, deltas, appeared })
     }
 
     /// How much a counter rose; zero for one that is not there.
@@ -85,6 +88,18 @@ impl Window {
     /// How much a counter rose per hour.
     pub fn per_hour(&self, counter: &str) -> f64 {
         self.per_second(counter) * 3600.0
+    }
+
+    /// How often an hour what rose by `rise` happens, where a window shorter than `shortest` counts as that long: a
+    /// rate made of one event in one second is none.
+    pub fn per_hour_over(&self, rise: f64, shortest: Duration) -> f64 {
+        rise / self.length.max(shortest).as_secs_f64() * 3600.0
+    }
+
+    /// Whether a counter is new in the later sample. Where the samples hold a selection only, it may have counted
+    /// before, and its rise from zero is none of this window's.
+    pub fn appeared(&self, counter: &str) -> bool {
+        self.appeared.contains(counter)
     }
 
     /// All counters with their rise.

@@ -28,6 +28,20 @@ use crate::probes;
 #[derive(Clone, Debug)]
 pub struct HostTarget {
     shared: Arc<Shared>,
+    clocks: Arc<[Arc<dyn ReferenceClock>]>,
+}
+
+/// A clock that this machine's should agree with: a database server's, say.
+#[async_trait]
+pub trait ReferenceClock: Send + Sync + Debug {
+    /// What reports call it.
+    fn name(&self) -> &str;
+
+    /// How many seconds it is ahead of this machine's, and by how much that may be wrong.
+    ///
+    /// # Errors
+    /// Where it cannot be asked.
+    async fn offset(&self, cx: &Context) -> Result<(f64, f64)>;
 }
 
 #[derive(Debug)]
@@ -56,7 +70,20 @@ impl HostTarget {
                 #[cfg(feature = "disk")]
                 silent: Mutex::default(),
             }),
+            clocks: Arc::default(),
         }
+    }
+
+    /// Says which clocks this machine's should agree with.
+    #[must_use]
+    pub fn with_clocks(mut self, clocks: impl IntoIterator<Item = Arc<dyn ReferenceClock>>) -> Self {
+        self.clocks = clocks.into_iter().collect();
+        self
+    }
+
+    #[cfg(feature = "systemd")]
+    pub(crate) fn clocks(&self) -> &[Arc<dyn ReferenceClock>] {
+        &self.clocks
     }
 
     /// The name that the configuration gives it.

@@ -309,12 +309,8 @@ fn invalid(why: impl AsRef<str>) -> Error {
 
 fn parse_url(text: &str) -> Result<Url> {
     let url = Url::parse(text.trim()).map_err(|error| invalid(format!("the URL does not parse: {error}")))?;
-    let known = match url.scheme() {
-        "http" | "https" => true,
-        "ws" | "wss" => cfg!(feature = "ws"),
-        _ => false,
-    };
-    if !known {
+    let sockets: &[&str] = if cfg!(feature = "ws") { &["ws", "wss"] } else { &[] };
+    if !["http", "https"].iter().chain(sockets).any(|scheme| *scheme == url.scheme()) {
         let or = if cfg!(feature = "ws") { ", https://, ws:// or wss://" } else { " or https://" };
         return Err(invalid(format!("{}:// is not http://{or}", url.scheme())));
     }

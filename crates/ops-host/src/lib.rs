@@ -35,7 +35,7 @@ mod mounts;
 mod probes;
 
 pub use config::{HeartbeatConfig, HostConfig, JobConfig, LogConfig, PatternConfig, ProcessConfig};
-pub use host::{BoundHostProbe, HostProbe, HostTarget, host_registry};
+pub use host::{BoundHostProbe, HostProbe, HostTarget, ReferenceClock, host_registry};
 #[cfg(feature = "ws")]
 pub use http::SubscriptionConfig;
 #[cfg(feature = "http")]

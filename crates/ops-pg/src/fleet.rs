@@ -69,8 +69,10 @@ impl HealthProbe for SinglePrimary {
     async fn probe(&self, cx: &Context) -> Result<ProbeReport> {
         let mut clusters: BTreeMap<String, BTreeMap<String, Node>> = BTreeMap::new();
         let mut silent = Vec::new();
-        for target in &self.nodes {
-            match identified(cx, target).await {
+        let asked = self.nodes.iter().map(|target| identified(cx, target));
+        let answers = futures::future::join_all(asked).await;
+        for (target, answer) in self.nodes.iter().zip(answers) {
+            match answer {
                 Ok((cluster, server, primary)) => {
                     let node = Node { names: Vec::new(), address: target.address().to_owned(), primary };
                     let servers = clusters.entry(cluster).or_default();

@@ -1,5 +1,6 @@
 //! One PostgreSQL database to look at, over one connection, without harm.
 
+mod certificate;
 mod connecting;
 mod lending;
 mod notify;

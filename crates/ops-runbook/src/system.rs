@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use ops_cache::RedisTarget;
 use ops_core::{
     Context, Error, ErrorKind, HealthProbe, Limits, ProbeReport, ProbeSet, ProbeSetOptions, ProbeSpec,
     Result, Secret,
 };
-use ops_host::{HostTarget, HttpTarget};
+use ops_host::{HostTarget, HttpTarget, ReferenceClock};
 use ops_pg::{Databases, MetricConfig, PgConfig, PgTarget, Scope, SinglePrimary, SqlMetric};
 
 use crate::config::Config;
@@ -48,6 +49,21 @@ impl HealthProbe for Unlisted {
     }
 }
 
+/// The clock of a server, for the machine beside it.
+#[derive(Debug)]
+struct ServerClock(PgTarget);
+
+#[async_trait]
+impl ReferenceClock for ServerClock {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    async fn offset(&self, cx: &Context) -> Result<(f64, f64)> {
+        self.0.clock_offset(cx).await
+    }
+}
+
 /// What of a [`System`] to check.
 #[derive(Debug)]
 pub struct Selection {
@@ -76,9 +92,13 @@ impl Selection {
         Ok(Self { targets: targets.to_vec(), only: (!only.is_empty()).then_some(globs) })
     }
 
+    fn takes_target(&self, name: &str) -> bool {
+        self.targets.is_empty() || self.targets.iter().any(|target| target == name)
+    }
+
     fn takes(&self, entry: &Entry) -> bool {
-        let target = self.targets.is_empty() || self.targets.contains(&entry.target);
-        target && self.only.as_ref().is_none_or(|globs| globs.is_match(entry.probe.name()))
+        self.takes_target(&entry.target)
+            && self.only.as_ref().is_none_or(|globs| globs.is_match(entry.probe.name()))
     }
 }
 
@@ -123,7 +143,10 @@ impl System {
             }
         }
         for (name, target) in &config.host {
-            let host = HostTarget::new(name, target.clone());
+            let clocks = config.postgres.keys().filter_map(|name| clusters.get(name.as_str()));
+            let clocks =
+                clocks.map(|cluster| Arc::new(ServerClock(cluster.clone())) as Arc<dyn ReferenceClock>);
+            let host = HostTarget::new(name, target.clone()).with_clocks(clocks);
             for probe in ops_host::host_registry() {
                 let spec = probe.spec();
                 system.add(name, None, spec.group, host.bind(*probe, config.limits_for(spec)));
@@ -133,12 +156,14 @@ impl System {
         Ok(system)
     }
 
-    /// Asks each server of which "all" databases are to be checked what they are, and adds them. One that does not
+    /// Asks each selected server of which "all" databases are to be checked what they are, and adds them. One that does not
     /// answer keeps the database that its URL names, and a line in the report for those that are not known.
-    pub async fn discover(&mut self, cx: &Context, config: &Config) {
-        let asked = std::mem::take(&mut self.every_database);
-        for target in asked {
-            match target.databases(cx).await {
+    pub async fn discover(&mut self, cx: &Context, config: &Config, selection: &Selection) {
+        let mut asked = std::mem::take(&mut self.every_database);
+        asked.retain(|target| selection.takes_target(target.name()));
+        let answers = join_all(asked.iter().map(|target| target.databases(cx)));
+        for (target, answer) in asked.iter().zip(answers.await) {
+            match answer {
                 Ok(databases) => {
                     for database in &databases[1..] {
                         self.add_database(database, |spec| config.limits_for(spec));

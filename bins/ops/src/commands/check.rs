@@ -56,7 +56,7 @@ fn check(global: &Global, args: &CheckArgs) -> Result<HealthReport, Failure> {
         if let Some(config) = &config {
             (cx, state) = memory::recalling(cx, global, config).await;
             let time = options.probe_deadline.min(options.run_deadline);
-            system.discover(&cx.with_deadline(time), config).await;
+            system.discover(&cx.with_deadline(time), config, &selection).await;
         }
         let report = system.probes(&selection, options)?.run(&cx).await;
         for probe in &report.probes {

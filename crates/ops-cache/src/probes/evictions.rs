@@ -1,5 +1,7 @@
 //! `redis.evictions`: keys dropped to make room.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use ops_core::window::{SampleOutcome, Window};
 use ops_core::words::count;
@@ -15,6 +17,9 @@ use crate::target::RedisTarget;
 
 const EVICTED: &str = "evicted_keys";
 
+/// A shorter window counts as this long.
+const SHORTEST: Duration = Duration::from_secs(600);
+
 pub(crate) static SPEC: ProbeSpec = ProbeSpec {
     name: "redis.evictions",
     group: "cache",
@@ -22,7 +27,8 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         why: "Evicted keys were dropped before their time to make room. Some are what a cache does; many mean that \
               the working set no longer fits, and the hit rate follows.",
         measures: "The rise of evicted_keys over the time since the last check, or over two samples 1 s apart where \
-                   there is none, per hour. Keys that expired are not counted.",
+                   there is none, per hour; a time shorter than ten minutes counts as ten minutes, so that a burst is \
+                   no alarm. Keys that expired are not counted.",
         queries: &[("INFO", "evicted_keys, run_id")],
         codes: &[("redis.cache.evictions", "many keys are dropped to make room")],
         versions: "Redis 6.2 and later, Valkey 8 and later",
@@ -62,8 +68,8 @@ impl RedisProbe for Evictions {
 }
 
 fn judge(window: &Window, limits: &Limits) -> ProbeReport {
-    let rate = Measurement::new("evictions", window.per_hour(EVICTED), Unit::PerHour)
-        .judged_by(limits.get("evictions"));
+    let rate = window.per_hour_over(window.delta(EVICTED), SHORTEST);
+    let rate = Measurement::new("evictions", rate, Unit::PerHour).judged_by(limits.get("evictions"));
     let evicted = count(window.delta(EVICTED), "key", "keys");
     let over = windowed::length(window);
     let summary = match window.delta(EVICTED) {
@@ -97,7 +103,8 @@ mod tests {
         for (rise, seconds, status) in [
             (0.0, 60, Status::Ok),
             (10.0, 60, Status::Ok),
-            (17.0, 60, Status::Warning),
+            (166.0, 60, Status::Ok),
+            (167.0, 60, Status::Warning),
             (999.0, 3600, Status::Ok),
         ] {
             let SampleOutcome::Window(window) = Window::between(&at(0, 5e6), &at(seconds, 5e6 + rise)) else {

@@ -9,7 +9,7 @@ use ops_core::{
 use redis::Value;
 use serde_json::json;
 
-use super::reply::{items, number, text};
+use super::reply::{field, items, number, text};
 use crate::info::Info;
 use crate::probe::RedisProbe;
 use crate::target::{InfoReading, RedisTarget};
@@ -25,14 +25,16 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
               expires a million keys, every one of them waits. Clients give up after half a second.",
         measures: "The time that the last fork took (latest_fork_usec). Where the latency monitor is on \
                    (latency-monitor-threshold, off by default), the events of the last hour by kind: a slow command, \
-                   a write to the append-only file, a cycle of expiry or eviction. Where it is off there are none, \
-                   and only forks are judged.",
+                   a write to the append-only file, a cycle of expiry or eviction. Where it is off there are none: \
+                   that is told, and only forks are judged.",
         queries: &[
             ("INFO", "latest_fork_usec, used_memory, server_time_usec"),
             ("LATENCY LATEST", "the last event of each kind: when, how long, and the longest"),
+            ("CONFIG GET latency-monitor-threshold", "while there is no event: whether the monitor is on"),
         ],
         codes: &[
             ("redis.latency.fork", "a snapshot or a rewrite stopped the server while it forked"),
+            ("redis.latency.unwatched", "the latency monitor is off: nobody would know of an event (info)"),
             ("redis.latency.event", "something stopped the server for long within the last hour"),
         ],
         versions: "Redis 6.2 and later, Valkey 8 and later",
@@ -86,7 +88,11 @@ impl RedisProbe for Latency {
                         .on(redis.address())
                         .because("the reply is not of the form that Redis documents")
                 })?;
-                Ok(judge_events(fork, &events, server_time(&reading), limits))
+                let report = judge_events(fork, &events, server_time(&reading), limits);
+                Ok(match events.is_empty() && is_unwatched(cx, redis).await? {
+                    true => report.finding(unwatched(limits)),
+                    false => report,
+                })
             }
             // What the forks tell still counts.
             Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
@@ -96,6 +102,28 @@ impl RedisProbe for Latency {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether the server says that its monitor is off. Where the right to ask is missing, nobody says so.
+async fn is_unwatched(cx: &Context, redis: &RedisTarget) -> Result<bool> {
+    let get = redis::cmd("CONFIG").arg("GET").arg("latency-monitor-threshold").clone();
+    match redis.query(cx, "run CONFIG GET", &get).await {
+        Ok((reply, _)) => Ok(field(&reply, "latency-monitor-threshold").is_some_and(|value| value == "0")),
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn unwatched(limits: &Limits) -> Finding {
+    let from = limits.get("event").warning.unwrap_or(100.0);
+    Finding::info("redis.latency.unwatched", "the latency monitor is off: only forks are judged")
+        .object("latency-monitor-threshold")
+        .remedy(
+            Remedy::statement(format!("CONFIG SET latency-monitor-threshold {from:.0}"))
+                .because("milliseconds from which an event is kept; it costs next to nothing"),
+        )
 }
 
 /// One line of `LATENCY LATEST`. Later versions append fields.

@@ -1,6 +1,9 @@
 //! `redis.persistence`: whether what was written would survive a restart.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use ops_core::window::{SampleOutcome, Window};
 use ops_core::words::count;
 use ops_core::{
     Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
@@ -8,6 +11,7 @@ use ops_core::{
 };
 use serde_json::json;
 
+use super::windowed;
 use crate::info::Info;
 use crate::probe::RedisProbe;
 use crate::target::{InfoReading, RedisTarget};
@@ -19,12 +23,14 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         why: "A server whose snapshot fails refuses writes with MISCONF (stop-writes-on-bgsave-error, on by default); \
               one whose append-only file fails refuses them too. What is not on disk is gone after a restart.",
         measures: "The outcome of the last snapshot, of the last append-only write and of its last rewrite; the age \
-                   of the last snapshot while there are changes since and no append-only file. Whether snapshots are \
+                   of the last snapshot while there are changes since and no append-only file. And how often a \
+                   write had to wait for the disk's fsync (2 s and more), over the time since the last check, or two \
+                   samples 1 s apart; less than ten minutes count as ten. Whether snapshots are \
                    wanted at all stands in the server's configuration, so the age has no default threshold.",
         queries: &[(
             "INFO",
             "rdb_last_bgsave_status, rdb_last_save_time, rdb_changes_since_last_save, aof_enabled, \
-             aof_last_write_status, aof_last_bgrewrite_status",
+             aof_last_write_status, aof_last_bgrewrite_status, aof_delayed_fsync",
         )],
         codes: &[
             ("redis.persistence.save_failed", "the last snapshot failed: by default writes are refused now"),
@@ -36,24 +42,46 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                 "redis.persistence.rewrite_failed",
                 "the append-only file could not be rewritten, and keeps growing",
             ),
+            (
+                "redis.persistence.fsync_delayed",
+                "writes wait for the fsync of the append-only file: the disk is too slow or too busy",
+            ),
             ("redis.persistence.unsaved", "changes have waited for a snapshot longer than configured"),
         ],
         versions: "Redis 6.2 and later, Valkey 8 and later",
-        cost: "none beyond the INFO that all probes share",
+        cost: "none beyond the INFO that all probes share; with an append-only file, one more INFO where no earlier \
+               sample is stored",
         remedy: "The server's log names the cause: mostly a full disk, missing rights in dir, or no memory for the \
                  fork (vm.overcommit_memory). BGSAVE tries again.",
     },
-    thresholds: &[ThresholdSpec {
-        name: "unsaved",
-        meaning: "the age of the last snapshot, while there are changes since and no append-only file",
-        unit: Unit::Seconds,
-        direction: Direction::Above,
-        warning: None,
-        critical: None,
-        source: "none by default: a pure cache need not be saved, and says so only in CONFIG GET save",
-    }],
+    thresholds: &[
+        ThresholdSpec {
+            name: "unsaved",
+            meaning: "the age of the last snapshot, while there are changes since and no append-only file",
+            unit: Unit::Seconds,
+            direction: Direction::Above,
+            warning: None,
+            critical: None,
+            source: "none by default: a pure cache need not be saved, and says so only in CONFIG GET save",
+        },
+        ThresholdSpec {
+            name: "delayed_fsyncs",
+            meaning: "writes that waited for the fsync of the append-only file, per hour",
+            unit: Unit::PerHour,
+            direction: Direction::Above,
+            warning: Some(12.0),
+            critical: None,
+            source: "this project's choice: two in ten minutes. Each has stopped every client for 2 s and more, which \
+                     Redis logs as 'Asynchronous AOF fsync is taking too long'",
+        },
+    ],
     requires: &[Requirement::Command("info")],
 };
+
+const DELAYED: &str = "aof_delayed_fsync";
+
+/// A shorter window counts as this long.
+const SHORTEST: Duration = Duration::from_secs(600);
 
 /// See [`SPEC`].
 #[derive(Debug)]
@@ -66,7 +94,17 @@ impl RedisProbe for Persistence {
     }
 
     async fn probe(&self, cx: &Context, redis: &RedisTarget, limits: &Limits) -> Result<ProbeReport> {
-        judge(&*redis.info(cx).await?, limits)
+        let reading = redis.info(cx).await?;
+        let report = judge(&reading, limits)?;
+        if reading.info.number::<u8>("aof_enabled") != Some(1) {
+            return Ok(report);
+        }
+        Ok(match windowed::rise(cx, redis, SPEC.name, &[DELAYED]).await? {
+            SampleOutcome::Window(window) => delayed(report, &window, limits),
+            SampleOutcome::NewBaseline { reason } => {
+                report.unseen(format!("delayed fsyncs: nothing to compare with yet: {reason}"), None)
+            }
+        })
     }
 }
 
@@ -100,6 +138,23 @@ fn judge(reading: &InfoReading, limits: &Limits) -> Result<ProbeReport> {
         return Ok(report);
     }
     Ok(unsaved(report, reading, limits))
+}
+
+fn delayed(report: ProbeReport, window: &Window, limits: &Limits) -> ProbeReport {
+    let times = window.delta(DELAYED);
+    let rate = Measurement::new("delayed_fsyncs", window.per_hour_over(times, SHORTEST), Unit::PerHour)
+        .judged_by(limits.get("delayed_fsyncs"));
+    let finding = Severity::of(rate.status()).map(|severity| {
+        let writes = count(times, "write has", "writes have");
+        let message = format!("{writes} waited for the append-only file's fsync in {}", windowed::length(window));
+        Finding::new(severity, "redis.persistence.fsync_delayed", message)
+            .object("persistence")
+            .evidence(json!({"delayed": times, "seconds": window.length.as_secs_f64()}))
+            .remedy(Remedy::advice(
+                "look at host.io: who else uses that disk? no-appendfsync-on-rewrite keeps rewrites out of the way",
+            ))
+    });
+    report.measure(rate).findings(finding)
 }
 
 fn broken(severity: Severity, code: &'static str, message: &str, info: &Info) -> Finding {
@@ -144,6 +199,7 @@ fn unsaved(report: ProbeReport, reading: &InfoReading, limits: &Limits) -> Probe
 mod tests {
     use super::*;
     use crate::fixtures::{REDIS_7, with, without};
+    use ops_core::window::Sample;
     use ops_core::{Bounds, Status};
 
     fn reading(reply: &str) -> InfoReading {
@@ -178,6 +234,24 @@ mod tests {
             let report = judge(&reading(&reply), &Limits::defaults(&SPEC)).unwrap();
             let found = report.found().first().map(|finding| finding.code.as_ref());
             assert_eq!((report.status(), found), (status, code));
+        }
+    }
+
+    #[test]
+    fn a_slow_disk_is_told_from_two_waits_in_ten_minutes() {
+        let at = |second, times| Sample {
+            at: chrono::DateTime::from_timestamp(second, 0).unwrap(),
+            epoch: "run".into(),
+            counters: [(DELAYED.to_owned(), times)].into(),
+        };
+        for (rise, seconds, status) in
+            [(0.0, 1, Status::Ok), (1.0, 1, Status::Ok), (2.0, 1, Status::Warning), (11.0, 3600, Status::Ok)]
+        {
+            let SampleOutcome::Window(window) = Window::between(&at(0, 7.0), &at(seconds, 7.0 + rise)) else {
+                panic!("a window")
+            };
+            let report = delayed(ProbeReport::new(""), &window, &Limits::defaults(&SPEC));
+            assert_eq!(report.status(), status, "{rise} in {seconds} s");
         }
     }
 

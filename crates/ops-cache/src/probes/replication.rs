@@ -18,7 +18,8 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
     explanation: Explanation {
         why: "A replica that has lost its primary serves what was true when it did, and cannot take over without \
               losing what came after.",
-        measures: "On a replica: the state of its link, and whether it copies everything anew. On a primary: each \
+        measures: "On a replica: the state of its link, the seconds since its primary last said anything, and whether it \
+                   copies everything anew. On a primary: each \
                    replica's state, the seconds since it last acknowledged, and the bytes it is behind. A connection \
                    that names no port copies the data (as a backup by SYNC does) and is no replica. How many replicas \
                    there should be only you know: give the threshold replicas.",
@@ -28,6 +29,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         )],
         codes: &[
             ("redis.replication.link_down", "this replica has lost its primary"),
+            ("redis.replication.silent", "the link is up, and this replica's primary says nothing"),
             ("redis.replication.syncing", "this replica copies the whole dataset anew"),
             ("redis.replication.replica_offline", "a replica is connected, and does not follow yet"),
             ("redis.replication.lag", "a replica has not acknowledged for long"),
@@ -47,6 +49,16 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
             warning: Some(10.0),
             critical: Some(60.0),
             source: "replicas acknowledge every second; min-replicas-max-lag and repl-timeout default to 10 s and 60 s",
+        },
+        ThresholdSpec {
+            name: "last_io",
+            meaning: "seconds since a replica's primary last said anything",
+            unit: Unit::Seconds,
+            direction: Direction::Above,
+            warning: Some(30.0),
+            critical: Some(60.0),
+            source: "a primary pings every 10 s (repl-ping-replica-period): three are missing; repl-timeout defaults to \
+                     60 s",
         },
         ThresholdSpec {
             name: "replicas",
@@ -78,20 +90,28 @@ impl RedisProbe for Replication {
 
 fn judge(info: &Info, limits: &Limits) -> Result<ProbeReport> {
     match info.need::<String>("role")?.as_str() {
-        "slave" => replica(info),
+        "slave" => replica(info, limits),
         _ => Ok(primary(info, limits)),
     }
 }
 
-fn replica(info: &Info) -> Result<ProbeReport> {
+fn replica(info: &Info, limits: &Limits) -> Result<ProbeReport> {
     let host = info.text("master_host").unwrap_or("?");
     let primary = format!("{host}:{}", info.text("master_port").unwrap_or("?"));
     let up = info.need::<String>("master_link_status")? == "up";
     if up {
-        let ago = info.number::<f64>("master_last_io_seconds_ago");
         let report = ProbeReport::new(format!("a replica of {primary}, connected"));
-        let last = ago.map(|seconds| Measurement::new("last_io", seconds, Unit::Seconds));
-        return Ok(last.into_iter().fold(report, ProbeReport::measure));
+        let Some(seconds) = info.number::<f64>("master_last_io_seconds_ago") else {
+            return Ok(report.unseen("when its primary last said anything: INFO does not tell it", None));
+        };
+        let last = Measurement::new("last_io", seconds, Unit::Seconds).judged_by(limits.get("last_io"));
+        let silent = Severity::of(last.status()).map(|severity| {
+            let message = format!("its primary {primary} has said nothing for {}", last.format());
+            Finding::new(severity, "redis.replication.silent", message)
+                .object(&primary)
+                .remedy(Remedy::advice("look at the primary, and at the network between"))
+        });
+        return Ok(report.measure(last).findings(silent));
     }
     let evidence = json!({"link": "down", "syncing": info.text("master_sync_in_progress")});
     let finding = if info.number::<u8>("master_sync_in_progress") == Some(1) {
@@ -235,6 +255,12 @@ mod tests {
         let replica = "role:slave\nmaster_host:a\nmaster_port:1\n";
         for (lines, status, code) in [
             ("master_link_status:up\nmaster_last_io_seconds_ago:1\n", Status::Ok, None),
+            (
+                "master_link_status:up\nmaster_last_io_seconds_ago:31\n",
+                Status::Warning,
+                Some("redis.replication.silent"),
+            ),
+            ("master_link_status:up\n", Status::Unknown, None),
             (
                 "master_link_status:down\nmaster_link_down_since_seconds:90\nmaster_sync_in_progress:0\n",
                 Status::Critical,

@@ -29,14 +29,14 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
               as long.",
         measures: "The entries of the slow log from the last 10 minutes, by the server's clock, at most 128 of them: \
                    the slowest of each command, and how many. Commands are shown without their arguments, which may \
-                   hold data and secrets. An empty log proves something only where the server keeps one: then \
+                   hold data and secrets. A log without recent entries proves something only where the server keeps one: then \
                    slowlog-log-slower-than is asked for, too.",
         queries: &[
             ("SLOWLOG GET 128", "id, time, duration and command of each entry"),
             ("INFO", "server_time_usec: the server's clock"),
             (
                 "CONFIG GET slowlog-*",
-                "while the log is empty: whether it is kept. The right to it also shows passwords that stand in the \
+                "while the log has no recent entry: whether it is kept. The right to it also shows passwords that stand in the \
                  server's configuration",
             ),
         ],
@@ -91,25 +91,28 @@ impl RedisProbe for SlowLog {
                 .on(redis.address())
                 .because("the reply is not of the form that Redis documents")
         })?;
-        if entries.is_empty()
-            && let Some(report) = not_kept(cx, redis).await?
-        {
-            return Ok(report);
-        }
+        let has_entries = !entries.is_empty();
         let reading = redis.info(cx).await?;
         let now = reading.info.number::<f64>("server_time_usec").map(|usec| usec / 1e6);
         let now = now.unwrap_or(reading.at.timestamp() as f64);
         // The INFO that is shared may be some seconds older than the newest entry.
         let recent: Vec<_> = entries.into_iter().filter(|entry| now - entry.at < WINDOW_SECONDS).collect();
+        if recent.is_empty()
+            && let Some(report) = not_kept(cx, redis, has_entries).await?
+        {
+            return Ok(report);
+        }
         Ok(judge(&recent, limits))
     }
 }
 
-/// An empty log says nothing where none is kept.
-async fn not_kept(cx: &Context, redis: &RedisTarget) -> Result<Option<ProbeReport>> {
+/// A log without recent entries says nothing where none is kept. One that has older ones was kept once: where nobody
+/// says that it is kept now, that has to do.
+async fn not_kept(cx: &Context, redis: &RedisTarget, has_entries: bool) -> Result<Option<ProbeReport>> {
     let get = redis::cmd("CONFIG").arg("GET").arg("slowlog-*").clone();
     let (reply, _) = match redis.query(cx, "run CONFIG GET", &get).await {
         Ok(reply) => reply,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied && has_entries => return Ok(None),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             let what = "the slow log is empty, and whether the server keeps one is hidden";
             return Ok(Some(ProbeReport::unknown(what, error.fix().map(str::to_owned))));

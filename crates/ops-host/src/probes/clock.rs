@@ -1,7 +1,10 @@
 //! `host.clock`: whether the machine knows what time it is.
 
 use async_trait::async_trait;
-use ops_core::{Context, Explanation, Finding, Limits, ProbeReport, ProbeSpec, Remedy, Result};
+use ops_core::{
+    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Result,
+    Severity, ThresholdSpec, Unit,
+};
 use serde_json::json;
 
 use super::systemd;
@@ -14,16 +17,32 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         why: "A clock that runs away makes tokens expire early, orders rows wrongly, and a recovery to a point in time \
               end at another one. Nobody notices until a certificate is not valid yet.",
         measures: "Whether the kernel takes its clock for synchronised, by whatever daemon (chrony, ntpd, \
-                   systemd-timesyncd), as timedatectl tells it. How far the clock is from a database's is not \
-                   measured yet. Inside a container the clock is its host's, and stays unknown.",
-        queries: &[("timedatectl show", "NTPSynchronized, and NTP: whether a service is to do it")],
-        codes: &[("host.clock.unsynchronised", "the clock is not synchronised with any other")],
+                   systemd-timesyncd), as timedatectl tells it. And how far it is from the clock of each \
+                   PostgreSQL server that is configured beside it, less half of what the question took. Inside a \
+                   container the clock is its host's, and whether it is synchronised stays unknown.",
+        queries: &[
+            ("timedatectl show", "NTPSynchronized, and NTP: whether a service is to do it"),
+            ("SELECT clock_timestamp()", "of each PostgreSQL server"),
+        ],
+        codes: &[
+            ("host.clock.unsynchronised", "the clock is not synchronised with any other"),
+            ("host.clock.skew", "the clock and a database server's disagree"),
+        ],
         versions: "Linux with systemd 239 and later; elsewhere unknown",
-        cost: "one small program",
+        cost: "one small program, and a round trip to each PostgreSQL server",
         remedy: "timedatectl set-ntp true, where systemd-timesyncd or chrony is installed; chronyc tracking tells why \
                  it does not follow. UDP port 123 must be open to the outside.",
     },
-    thresholds: &[],
+    thresholds: &[ThresholdSpec {
+        name: "skew",
+        meaning: "how far this machine's clock and a database server's are apart, either way",
+        unit: Unit::Seconds,
+        direction: Direction::Above,
+        warning: Some(1.0),
+        critical: Some(60.0),
+        source: "this project's choice: NTP holds clocks within milliseconds, so a second is a clock that nobody sets; \
+                 a minute is what verifiers of tokens commonly forgive",
+    }],
     requires: &[],
 };
 
@@ -37,13 +56,25 @@ impl HostProbe for Clock {
         &SPEC
     }
 
-    async fn probe(&self, cx: &Context, host: &HostTarget, _limits: &Limits) -> Result<ProbeReport> {
-        if let Some(report) = systemd::absent(host) {
-            return Ok(report);
+    async fn probe(&self, cx: &Context, host: &HostTarget, limits: &Limits) -> Result<ProbeReport> {
+        let mut report = match systemd::absent(host) {
+            Some(report) => report,
+            None => {
+                let machine = host.machine();
+                let asked = ["show", "--property=NTPSynchronized", "--property=NTP"];
+                judge(&machine.ask(cx, &machine.timedatectl, &asked).await?)
+            }
+        };
+        for clock in host.clocks() {
+            report = match clock.offset(cx).await {
+                Ok((ahead, within)) => compared(report, clock.name(), ahead, within, limits),
+                Err(error) => {
+                    let what = format!("how far the clock is from {}'s: {}", clock.name(), error.report());
+                    report.unseen(what, error.fix().map(str::to_owned))
+                }
+            };
         }
-        let machine = host.machine();
-        let asked = ["show", "--property=NTPSynchronized", "--property=NTP"];
-        Ok(judge(&machine.ask(cx, &machine.timedatectl, &asked).await?))
+        Ok(report)
     }
 }
 
@@ -69,10 +100,42 @@ fn judge(text: &str) -> ProbeReport {
     }
 }
 
+/// What they are apart at least.
+fn compared(report: ProbeReport, other: &str, ahead: f64, within: f64, limits: &Limits) -> ProbeReport {
+    let apart = (ahead.abs() - within).max(0.0);
+    let skew = Measurement::new("skew", apart, Unit::Seconds).judged_by(limits.get("skew"));
+    let finding = Severity::of(skew.status()).map(|severity| {
+        let side = if ahead > 0.0 { "ahead of" } else { "behind" };
+        let message = format!("the clock of {other} is {} {side} this machine's", skew.format());
+        Finding::new(severity, "host.clock.skew", message)
+            .object(other)
+            .evidence(json!({"ahead_seconds": ahead, "within_seconds": within}))
+            .remedy(
+                Remedy::statement("timedatectl timesync-status")
+                    .because("on both machines: one of the two is wrong; with chrony, chronyc tracking"),
+            )
+    });
+    report.measure(skew.label("server", other)).findings(finding)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use ops_core::Status;
+
+    #[test]
+    fn clocks_that_surely_disagree_are_told() {
+        for (ahead, within, status) in [
+            (0.9, 0.001, Status::Ok),
+            (1.1, 0.01, Status::Warning),
+            (-1.1, 0.01, Status::Warning),
+            (1.1, 0.2, Status::Ok),
+            (-61.0, 0.5, Status::Critical),
+        ] {
+            let report = compared(ProbeReport::new(""), "main", ahead, within, &Limits::defaults(&SPEC));
+            assert_eq!(report.status(), status, "{ahead} {within}");
+        }
+    }
 
     #[test]
     fn what_timedatectl_says_is_judged() {

@@ -28,7 +28,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
               Stolen time is taken by the neighbours of a virtual machine: nothing inside it helps.",
         measures: "The shares of the processors' time since the last check, or over two samples 1 s apart where there \
                    is none: busy (neither idle nor waiting for disks), stolen by the hypervisor, waiting for disks. \
-                   Over less than 10 s nothing is judged: a second of work is no trouble. Waiting for disks is shown and never judged by itself: it falls when something else computes.",
+                   Over less than 10 s it is unknown: a second of work is no trouble, and a second of rest no proof. Waiting for disks is shown and never judged by itself: it falls when something else computes.",
         queries: &[("/proc/stat", "the line cpu: ticks by kind since the start of the machine")],
         codes: &[
             ("host.cpu.busy", "the processors have little time left"),
@@ -143,12 +143,16 @@ fn judge(window: &Window, limits: &Limits) -> ProbeReport {
         iowait.format(),
         steal.format()
     );
-    ProbeReport::new(summary)
+    let report = ProbeReport::new(summary)
         .measure(busy)
         .measure(steal)
         .measure(iowait)
         .findings(computing)
-        .findings(stolen)
+        .findings(stolen);
+    match window.length < SHORTEST {
+        true => report.unseen(format!("how busy the processors are: {over} are too short to tell"), None),
+        false => report,
+    }
 }
 
 #[cfg(test)]

@@ -22,15 +22,23 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
               sessions end and it recovers from the log; when it is Redis, the cache is empty afterwards.",
         measures: "MemAvailable, the kernel's own estimate of what can be had without swapping (free memory is always \
                    low: it caches files); swap in use; processes killed for want of memory since the last check, or \
-                   over two samples 1 s apart where there is none. The limit of the control group that ops itself \
-                   runs in is noted: inside a container it is the container's.",
+                   over two samples 1 s apart where there is none. And of the control group that ops itself runs \
+                   in (inside a container, the container's), where it has a limit, what is left of that: its inactive \
+                   file cache counts as left.",
         queries: &[
             ("/proc/meminfo", "MemTotal, MemAvailable, SwapTotal, SwapFree"),
             ("/proc/vmstat", "oom_kill: processes killed since the start of the machine"),
-            ("/proc/self/cgroup, /sys/fs/cgroup", "the limit of this control group, and what it uses"),
+            (
+                "/proc/self/cgroup, /sys/fs/cgroup",
+                "the limit of this control group, what it uses, and how much of that is inactive_file",
+            ),
         ],
         codes: &[
             ("host.memory.low", "little memory is available"),
+            (
+                "host.memory.group_low",
+                "this control group has little left of its limit: its processes are killed first",
+            ),
             ("host.memory.oom_kill", "the kernel killed a process for want of memory"),
             ("host.memory.swap", "swap is nearly full"),
         ],
@@ -85,7 +93,7 @@ impl HostProbe for Memory {
     async fn probe(&self, cx: &Context, host: &HostTarget, limits: &Limits) -> Result<ProbeReport> {
         let machine = host.machine();
         let report = judge(&machine.proc("meminfo")?, limits)?;
-        let report = note_group(report, group(machine));
+        let report = judge_group(report, group(machine), limits);
         let take = async || killed(&machine.proc("vmstat")?);
         Ok(match windowed::rise(cx, host, SPEC.name, take).await {
             Ok(Ok(window)) => judge_kills(report, &window, limits),
@@ -176,6 +184,8 @@ fn judge_kills(report: ProbeReport, window: &Window, limits: &Limits) -> ProbeRe
 struct Group {
     limit: f64,
     used: Option<f64>,
+    /// Cache that the kernel drops before it kills anybody.
+    droppable: f64,
 }
 
 /// This process's own, where it has a limit; of either version.
@@ -193,17 +203,33 @@ fn group(machine: &Machine) -> Option<Group> {
         }
     })?;
     let dir = machine.sys.join("fs/cgroup").join(path);
+    let droppable = machine.read(&dir.join("memory.stat")).ok().and_then(|stat| {
+        let field =
+            |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        field("total_inactive_file ").or_else(|| field("inactive_file "))
+    });
     let number = |file: &str| machine.read(&dir.join(file)).ok()?.trim().parse::<f64>().ok();
     // Without one, version 2 says max, and version 1 a number near the largest.
     let limit = number(limit).filter(|limit| *limit < 2_f64.powi(60))?;
-    Some(Group { limit, used: number(used) })
+    Some(Group { limit, used: number(used), droppable: droppable.unwrap_or(0.0) })
 }
 
-fn note_group(report: ProbeReport, group: Option<Group>) -> ProbeReport {
-    let Some(Group { limit, used }) = group else { return report };
-    let used = used.map(|used| Measurement::new("group_used", used, Unit::Bytes));
+fn judge_group(report: ProbeReport, group: Option<Group>, limits: &Limits) -> ProbeReport {
+    let Some(Group { limit, used, droppable }) = group else { return report };
     let report = report.measure(Measurement::new("group_limit", limit, Unit::Bytes));
-    used.into_iter().fold(report, ProbeReport::measure)
+    let Some(used) = used else { return report.unseen("what this control group uses of its limit", None) };
+    let left = (limit - (used - droppable).max(0.0)).max(0.0);
+    let share = Measurement::new("group_available", left / limit * 100.0, Unit::Percent)
+        .judged_by(limits.get("available"));
+    let low = Severity::of(share.status()).map(|severity| {
+        let of = format!("{} of {}", Unit::Bytes.format(left), Unit::Bytes.format(limit));
+        let message = format!("{of} are left of this control group's limit ({})", share.format());
+        Finding::new(severity, "host.memory.group_low", message)
+            .object("control group")
+            .evidence(json!({"limit": limit, "used": used, "inactive_file": droppable}))
+            .remedy(Remedy::advice("raise the limit of the container or unit, or find what grows in it"))
+    });
+    report.measure(Measurement::new("group_used", used, Unit::Bytes)).measure(share).findings(low)
 }
 
 #[cfg(test)]
@@ -244,6 +270,20 @@ mod tests {
     }
 
     #[test]
+    fn a_groups_limit_is_judged_without_the_cache_that_can_go() {
+        for (used, droppable, status) in [
+            (95.0, 0.0, Status::Critical),
+            (95.0, 50.0, Status::Ok),
+            (85.0, 0.0, Status::Warning),
+            (10.0, 0.0, Status::Ok),
+        ] {
+            let group = Some(Group { limit: 100.0, used: Some(used), droppable });
+            let report = judge_group(ProbeReport::new(""), group, &Limits::defaults(&SPEC));
+            assert_eq!(report.status(), status, "{used} {droppable}");
+        }
+    }
+
+    #[test]
     fn a_groups_limit_is_noted_in_both_versions() {
         let dir = tempfile::tempdir().unwrap();
         let machine = Machine::default().with_proc(dir.path().join("proc")).with_sys(dir.path().join("sys"));
@@ -258,10 +298,10 @@ mod tests {
         assert_eq!(group(&machine), None);
         write("sys/fs/cgroup/app/memory.max", "1048576\n");
         write("sys/fs/cgroup/app/memory.current", "4096\n");
-        assert_eq!(group(&machine), Some(Group { limit: 1_048_576.0, used: Some(4096.0) }));
+        assert_eq!(group(&machine), Some(Group { limit: 1_048_576.0, used: Some(4096.0), droppable: 0.0 }));
         write("proc/self/cgroup", "9:name=systemd:/\n4:memory:/app\n0::/\n");
         write("sys/fs/cgroup/memory/app/memory.limit_in_bytes", "2097152\n");
-        assert_eq!(group(&machine), Some(Group { limit: 2_097_152.0, used: None }));
+        assert_eq!(group(&machine), Some(Group { limit: 2_097_152.0, used: None, droppable: 0.0 }));
         write("sys/fs/cgroup/memory/app/memory.limit_in_bytes", "9223372036854771712\n");
         assert_eq!(group(&machine), None);
     }

@@ -10,7 +10,7 @@ use ops_core::{
 };
 use serde_json::json;
 
-use super::windowed::{length, per_hour_over, rise};
+use super::windowed::{length, rise};
 use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
@@ -83,7 +83,7 @@ fn judge(window: &Window, limits: &Limits) -> ProbeReport {
     };
     let mut report = ProbeReport::new(summary);
     for (database, deadlocks) in window.deltas() {
-        let rate = per_hour_over(window, deadlocks, SHORTEST);
+        let rate = window.per_hour_over(deadlocks, SHORTEST);
         let measured = Measurement::new("rate", rate, Unit::PerHour)
             .label("database", database)
             .judged_by(limits.get("rate"));

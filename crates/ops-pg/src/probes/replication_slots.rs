@@ -47,6 +47,10 @@ static SPEC: ProbeSpec = ProbeSpec {
             ("pg.replication_slot.at_risk", "the WAL that the slot needs goes at the next checkpoint"),
             ("pg.replication_slot.inactive", "nobody reads from the slot"),
             ("pg.replication_slot.retains", "the slot keeps much WAL"),
+            (
+                "pg.replication_slot.unbounded",
+                "max_slot_wal_keep_size sets no bound to what a slot keeps (info)",
+            ),
         ],
         versions: "PostgreSQL 14 and later",
         cost: "one read of pg_replication_slots",
@@ -117,7 +121,14 @@ impl PgProbe for ReplicationSlots {
         for slot in &slots {
             report = slot.judge(report, limits, disk);
         }
-        Ok(report.measure(Measurement::new("unused", unused as f64, Unit::Count)))
+        let unbounded = slots.iter().any(|slot| slot.keep_size == Some(-1)).then(|| {
+            let message = "a slot may keep WAL until the disk is full: max_slot_wal_keep_size is -1";
+            Finding::info("pg.replication_slot.unbounded", message).object("max_slot_wal_keep_size").remedy(
+                Remedy::statement("ALTER SYSTEM SET max_slot_wal_keep_size = '…GB'; SELECT pg_reload_conf();")
+                    .because("less than is free on the WAL's disk; a reader that falls further behind has to be made anew"),
+            )
+        });
+        Ok(report.measure(Measurement::new("unused", unused as f64, Unit::Count)).findings(unbounded))
     }
 }
 

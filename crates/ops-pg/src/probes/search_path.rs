@@ -14,10 +14,11 @@ use crate::target::PgTarget;
 
 /// Serves PostgreSQL 14 and later. A body that was parsed when the function was made (BEGIN ATOMIC) and one in C find
 /// nothing by the path. A schema counts as writable where others than its owner, the function's owner and superusers
-/// were granted CREATE on it.
+/// were granted CREATE on it. Where pg_temp is not on the path, or not last, relations are looked for there first; an
+/// empty path has every name written out.
 const SQL: &str = "
 SELECT p.oid::regprocedure::text AS function_name, quote_ident(r.rolname) AS owner, r.rolsuper AS superuser,
-       s.path, w.writable,
+       s.path, w.writable, t.temp_first,
        EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
                 WHERE a.grantee <> p.proowner AND a.privilege_type = 'EXECUTE') AS open
   FROM pg_proc p
@@ -27,6 +28,7 @@ SELECT p.oid::regprocedure::text AS function_name, quote_ident(r.rolname) AS own
   LEFT JOIN LATERAL (
          SELECT substr(c.setting, 13) AS path FROM unnest(p.proconfig) c (setting)
           WHERE c.setting LIKE 'search\\_path=%') s ON true
+  LEFT JOIN LATERAL (SELECT s.path NOT IN ('', '\"\"') AND s.path !~ 'pg_temp\"?\\s*$' AS temp_first) t ON true
   LEFT JOIN LATERAL (
          SELECT string_agg(DISTINCT quote_ident(ns.nspname), ', ') AS writable
            FROM regexp_matches(s.path, '\"(?:[^\"]|\"\")*\"|[^,\\s]+', 'g') m
@@ -36,11 +38,11 @@ SELECT p.oid::regprocedure::text AS function_name, quote_ident(r.rolname) AS own
                            AND NOT EXISTS (SELECT FROM pg_roles g WHERE g.oid = a.grantee AND g.rolsuper))) w
          ON s.path IS NOT NULL
  WHERE p.prosecdef AND p.prosqlbody IS NULL AND l.lanname NOT IN ('internal', 'c')
-   AND (s.path IS NULL OR w.writable IS NOT NULL)
+   AND (s.path IS NULL OR w.writable IS NOT NULL OR t.temp_first)
    AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
                       AND d.objid = p.oid AND d.deptype = 'e')
- ORDER BY open DESC, superuser DESC, 1";
+ ORDER BY s.path IS NOT NULL AND w.writable IS NULL, open DESC, superuser DESC, 1";
 
 static SPEC: ProbeSpec = ProbeSpec {
     name: "pg.search_path",
@@ -49,7 +51,8 @@ static SPEC: ProbeSpec = ProbeSpec {
         why: "A SECURITY DEFINER function without a search_path of its own uses its caller's. Whoever may call it \
               and create a table or an operator somewhere on that path runs code with its owner's rights.",
         measures: "SECURITY DEFINER functions without a SET search_path, and those whose path has a schema in which \
-                   others may create objects. Functions of extensions, in C, and with a body that was parsed when \
+                   others may create objects, or does not end in pg_temp (shown without alarm: whoever may make temporary \
+                   tables can put one in front of the function's). Functions of extensions, in C, and with a body that was parsed when \
                    they were made are left out. One that nobody but its owner may call is shown without alarm.",
         queries: &[("SECURITY DEFINER functions with an open path", SQL)],
         codes: &[
@@ -57,6 +60,10 @@ static SPEC: ProbeSpec = ProbeSpec {
             (
                 "pg.search_path.writable",
                 "a SECURITY DEFINER function's search_path has a schema that others may write in",
+            ),
+            (
+                "pg.search_path.temporary",
+                "a SECURITY DEFINER function's search_path does not end in pg_temp (info)",
             ),
         ],
         versions: "PostgreSQL 14 and later",
@@ -108,6 +115,14 @@ fn finding(row: &Row) -> Result<Finding> {
     let severity = if open { Severity::Warning } else { Severity::Info };
     let whose = if superuser { format!("superuser {owner}") } else { owner.clone() };
     let finding = match &writable {
+        None if path.is_some() => Finding::info(
+            "pg.search_path.temporary",
+            format!("{function} runs with the rights of {whose}, and finds its caller's temporary tables before others"),
+        )
+        .remedy(Remedy::statement(format!(
+            "ALTER ROUTINE {function} SET search_path = {}, pg_temp;",
+            path.as_deref().unwrap_or_default()
+        ))),
         None => Finding::new(
             severity,
             "pg.search_path.missing",

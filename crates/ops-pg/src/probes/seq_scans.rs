@@ -84,7 +84,9 @@ fn report(window: &Window, limits: &Limits) -> ProbeReport {
     let mut read: Vec<_> = window
         .deltas()
         .filter_map(|(counter, scans)| {
-            let table = counter.strip_prefix("scans ").filter(|_| scans > 0.0)?;
+            // One that has just grown large has scans from before.
+            let table =
+                counter.strip_prefix("scans ").filter(|_| scans > 0.0 && !window.appeared(counter))?;
             Some((table, scans, window.delta(&format!("rows {table}"))))
         })
         .collect();

@@ -1,9 +1,10 @@
 //! `pg.ssl`: who talks to the server in the clear.
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use ops_core::{
-    Context, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Requirement, Result,
-    Unit,
+    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
+    Requirement, Result, Severity, ThresholdSpec, Unit,
 };
 use serde_json::json;
 
@@ -36,21 +37,30 @@ static SPEC: ProbeSpec = ProbeSpec {
         why: "Without TLS, everybody on the way reads every row, and with older methods of authentication the \
               password too.",
         measures: "Whether the server offers TLS, and which roles have sessions from other hosts that use neither \
-                   TLS nor GSSAPI encryption. Sessions over the Unix socket or the loopback are left out. The \
-                   expiry of the server's certificate is not looked at: the driver shows no peer certificate, and \
-                   the server does not report its own. One that has expired makes `pg.reachable` unknown where \
-                   the URL says sslmode=verify-full; check the file with openssl x509 -enddate.",
+                   TLS nor GSSAPI encryption. Sessions over the Unix socket or the loopback are left out. And \
+                   the days until the certificate expires that is shown at the URL's address, which may be a \
+                   pooler's; not over a Unix socket, nor for a service's own pool, beside which nothing is connected.",
         queries: &[("the setting, and sessions from other hosts", SQL)],
         codes: &[
             ("pg.ssl.off", "the server offers no TLS, and has clients on other hosts"),
             ("pg.ssl.plain", "a role has sessions from other hosts without encryption"),
+            ("pg.ssl.certificate", "the certificate expires soon, or has: clients that check it are refused"),
         ],
         versions: "PostgreSQL 14 and later",
-        cost: "one read of pg_stat_activity",
+        cost: "one read of pg_stat_activity, and a connection for a TLS handshake, on which nobody logs in",
         remedy: "Give the server a certificate and set ssl = on (a reload is enough), have clients use \
                  sslmode=verify-full, then turn `host` into `hostssl` in pg_hba.conf so that nobody falls back.",
     },
-    thresholds: &[],
+    thresholds: &[ThresholdSpec {
+        name: "certificate",
+        meaning: "days until the certificate expires",
+        unit: Unit::Count,
+        direction: Direction::Below,
+        warning: Some(21.0),
+        critical: Some(7.0),
+        source: "as http.endpoint's: ACME clients renew 30 days before the end, and at 21 they have failed for a week; \
+                 7 leaves a week of work to do it by hand",
+    }],
     requires: &[Requirement::Role("pg_read_all_stats")],
 };
 
@@ -67,7 +77,7 @@ impl PgProbe for Ssl {
         Scope::Cluster
     }
 
-    async fn probe(&self, cx: &Context, pg: &PgTarget, _limits: &Limits) -> Result<ProbeReport> {
+    async fn probe(&self, cx: &Context, pg: &PgTarget, limits: &Limits) -> Result<ProbeReport> {
         let (mut offered, mut remote) = (false, Vec::new());
         for row in &pg.read(cx, SQL).await? {
             offered = row.get("ssl")?;
@@ -82,7 +92,15 @@ impl PgProbe for Ssl {
             }
         }
         let managed = pg.capabilities(cx).await?.managed();
-        Ok(judge(offered, &remote, pg.address(), managed))
+        let report = judge(offered, &remote, pg.address(), managed);
+        if !offered {
+            return Ok(report);
+        }
+        Ok(match pg.certificate_ends(cx).await {
+            Ok(Some(ends)) => certified(report, ends, cx.now(), limits, pg.address()),
+            Ok(None) => report,
+            Err(error) => report.unseen(error.report(), error.fix().map(str::to_owned)),
+        })
     }
 }
 
@@ -128,6 +146,34 @@ fn judge(offered: bool, remote: &[Remote], server: &str, managed: Option<&Manage
         .measure(Measurement::new("encrypted", encrypted as f64, Unit::Count))
         .findings(off)
         .findings(roles.into_iter().map(|role| in_the_clear(role, remote, managed)))
+}
+
+fn certified(
+    report: ProbeReport,
+    ends: DateTime<Utc>,
+    now: DateTime<Utc>,
+    limits: &Limits,
+    server: &str,
+) -> ProbeReport {
+    let days = (ends - now).num_seconds() as f64 / 86_400.0;
+    let left = Measurement::new("certificate_days", days, Unit::Count).judged_by(limits.get("certificate"));
+    let finding = Severity::of(left.status()).map(|severity| {
+        let (day, whole) = (ends.format("%Y-%m-%d"), counted(days.abs().floor() as usize, "day", "days"));
+        let message = match days > 0.0 {
+            true => format!("the server's certificate expires in {whole}, on {day}"),
+            false => format!(
+                "the server's certificate expired {whole} ago, on {day}: clients that check it are refused"
+            ),
+        };
+        Finding::new(severity, "pg.ssl.certificate", message)
+            .object(server)
+            .evidence(json!({ "not_after": ends }))
+            .remedy(
+                Remedy::statement("SELECT pg_reload_conf();")
+                    .because("once the new certificate is in ssl_cert_file: the server reads it again"),
+            )
+    });
+    report.measure(left).findings(finding)
 }
 
 fn in_the_clear(role: &str, remote: &[Remote], managed: Option<&Managed>) -> Finding {

@@ -11,7 +11,7 @@ use ops_core::{
 use serde_json::json;
 
 use super::slow_queries::blind;
-use super::windowed::{length, per_hour_over, rise};
+use super::windowed::{length, rise};
 use super::words::counted;
 use crate::capabilities::Extension;
 use crate::probe::{PgProbe, Scope};
@@ -173,7 +173,7 @@ impl State {
 
 fn evictions(report: ProbeReport, window: &Window, limits: &Limits, state: &State) -> ProbeReport {
     let passes = window.delta("evictions");
-    let rate = Measurement::new("evictions", per_hour_over(window, passes, SHORTEST), Unit::PerHour)
+    let rate = Measurement::new("evictions", window.per_hour_over(passes, SHORTEST), Unit::PerHour)
         .judged_by(limits.get("evictions"));
     let found = Severity::of(rate.status()).map(|severity| {
         let message = format!(

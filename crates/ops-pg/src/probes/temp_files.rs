@@ -10,7 +10,7 @@ use ops_core::{
 };
 use serde_json::json;
 
-use super::windowed::{length, per_hour_over, rise};
+use super::windowed::{length, rise};
 use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
@@ -102,7 +102,7 @@ fn judge(window: &Window, limits: &Limits, database: &str) -> ProbeReport {
         ),
     };
     let enough = files >= limits.get("files").warning.unwrap_or(0.0);
-    let rate = |rise| per_hour_over(window, rise, SHORTEST);
+    let rate = |rise| window.per_hour_over(rise, SHORTEST);
     let written = Measurement::new("bytes", rate(bytes), Unit::BytesPerHour);
     let written = if enough { written.judged_by(limits.get("bytes")) } else { written };
     let high = Severity::of(written.status()).map(|severity| {

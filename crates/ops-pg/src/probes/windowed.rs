@@ -1,7 +1,5 @@
 //! Counters over a window, for the probes whose counters are one query.
 
-use std::time::Duration;
-
 use ops_core::window::{Sample, SampleOutcome, Window, WindowKey, observe};
 use ops_core::{Context, ProbeReport, Result, Unit};
 
@@ -43,10 +41,4 @@ pub(super) async fn rise(
 /// A window's length as an operator says it.
 pub(super) fn length(window: &Window) -> String {
     Unit::Seconds.format(window.length.as_secs_f64())
-}
-
-/// How often an hour what rose by `delta` happens, where a window shorter than `shortest` counts as that long: a
-/// rate made of one event in one second is none.
-pub(super) fn per_hour_over(window: &Window, delta: f64, shortest: Duration) -> f64 {
-    delta / window.length.max(shortest).as_secs_f64() * 3600.0
 }

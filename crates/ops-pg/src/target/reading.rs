@@ -80,6 +80,24 @@ impl PgTarget {
         self.settle(cx, &mut session, link, ready, outcome).await
     }
 
+    /// How many seconds the server's clock is ahead of this machine's, and by how much that may be wrong: half of what
+    /// the question took.
+    ///
+    /// # Errors
+    /// Those of [`PgTarget::read`].
+    pub async fn clock_offset(&self, cx: &Context) -> Result<(f64, f64)> {
+        const CLOCK: &str = "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8 AS now";
+        let mut session = self.session(cx).await?;
+        let (mut link, ready) = self.open(cx, &mut session).await?;
+        let (asked, started) = (cx.now(), Instant::now());
+        let outcome = self.send(cx, link.connection(), CLOCK.to_owned()).await;
+        let half = started.elapsed().as_secs_f64() / 2.0;
+        let rows = self.settle(cx, &mut session, link, ready, outcome).await?;
+        let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Bug, "read the clock"))?;
+        let here = asked.timestamp_micros() as f64 / 1e6 + half;
+        Ok((row.get::<f64>("now")? - here, half))
+    }
+
     pub(super) async fn extended(
         &self,
         cx: &Context,

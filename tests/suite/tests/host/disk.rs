@@ -1,8 +1,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
-use ops_core::{Bounds, Context, Limits, ProbeResult, ProbeSet, Status};
+use chrono::TimeDelta;
+use ops_core::state::{History, Point};
+use ops_core::{Bounds, Context, Limits, MemoryState, ProbeResult, ProbeSet, Status};
 use ops_host::{HostConfig, HostTarget};
 
 use crate::explains;
@@ -75,9 +78,42 @@ async fn look(config: HostConfig, bounds: &[(&str, Bounds)]) -> ProbeResult {
 fn every_code_has_a_row() {
     let spec = probe_named("host.disk").spec();
     let codes: BTreeSet<_> = spec.explanation.codes.iter().map(|(code, _)| *code).collect();
-    assert_eq!(codes, rows().iter().map(|row| row.code).collect());
+    // What takes a history has a test of its own.
+    let planted = rows().into_iter().map(|row| row.code).chain(["host.disk.filling"]);
+    assert_eq!(codes, planted.collect());
     assert!(rows().iter().all(|row| row.probe == spec.name));
     explains::itself(spec);
+}
+
+/// By what was measured within the last day: a file system that loses a twelfth of what it has left each hour.
+#[tokio::test]
+async fn what_fills_up_is_foretold() {
+    let Some(mount) = Mount::new() else { return };
+    let probe = probe_named("host.disk");
+    let host = HostTarget::new("here", HostConfig::default().with_mounts([mount.path()]));
+    let state = Arc::new(MemoryState::default());
+    let cx = Context::new().with_history(state.clone());
+    let look = async || {
+        let mut set = ProbeSet::new("test");
+        set.add_grouped("here", None, probe.spec().group, host.bind(probe, Limits::defaults(probe.spec())));
+        set.run(&cx).await
+    };
+    let before = look().await;
+    assert_eq!((before.status, before.probes[0].findings.len()), (Status::Ok, 0), "{before:#?}");
+    let now =
+        Point::of_report(&before).into_iter().find(|point| point.series.measurement == "available").unwrap();
+    let points: Vec<_> = (1..24)
+        .map(|hours| Point {
+            at: now.at - TimeDelta::hours(hours),
+            value: now.value * (1.0 + hours as f64 / 12.0),
+            series: now.series.clone(),
+        })
+        .collect();
+    state.record(&points).await.unwrap();
+    let result = look().await.probes.remove(0);
+    let found: Vec<_> = result.findings.iter().map(|f| (f.code.as_ref(), f.object.as_deref())).collect();
+    assert_eq!(found, [("host.disk.filling", mount.path().to_str())], "{result:#?}");
+    assert!(result.findings[0].message.contains("is full in 12 h"), "{result:#?}");
 }
 
 #[tokio::test]

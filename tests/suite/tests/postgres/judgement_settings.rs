@@ -100,6 +100,38 @@ async fn an_encrypted_session_from_elsewhere_is_in_order() {
     .await;
 }
 
+// The wheel of PostgreSQL 18 has no OpenSSL.
+#[tokio::test]
+async fn a_certificate_that_ends_is_told_in_time() {
+    on_postgres(15, async |db: TestDb| {
+        let authority = Authority::new();
+        for (identity, days, expected) in [
+            (&authority.server, None, (Status::Ok, vec![])),
+            (&authority.expired, Some("days ago"), (Status::Critical, pairs(&[("pg.ssl.certificate", "")]))),
+        ] {
+            let pem = (identity.certificate.as_str(), identity.key.as_str());
+            let reachable = Reachable::start(&db, &[pem]).await;
+            let url = format!(
+                "postgres://postgres@{}/postgres?sslmode=disable",
+                reachable.cluster.address().unwrap()
+            );
+            let result = look(&url, "pg.ssl").await;
+            let codes: Vec<_> = found(&result).into_iter().map(|(code, _)| (code, String::new())).collect();
+            assert_eq!((result.status, codes), expected, "{result:#?}");
+            assert!(
+                result.findings.iter().all(|finding| finding.message.contains(days.unwrap())),
+                "{result:#?}"
+            );
+            assert!(
+                result.measurements.iter().any(|measured| measured.name == "certificate_days"),
+                "{result:#?}"
+            );
+            reachable.cluster.stop().await.unwrap();
+        }
+    })
+    .await;
+}
+
 /// Statements of a hundred shapes and more, where there is room for a hundred.
 async fn what_is_forgotten_again_and_again_is_told(major: u32) {
     let Some(options) = or_skip(local_options(major).await) else { return };

@@ -182,6 +182,11 @@ pub(crate) async fn forked(server: &RedisServer) -> Planted {
     Planted::default()
 }
 
+pub(crate) async fn unwatched(server: &RedisServer) -> Planted {
+    run(server, "CONFIG SET latency-monitor-threshold 0").await;
+    Planted::default()
+}
+
 /// A script that keeps everybody waiting for some 0.1 s, and a monitor that notices. It counts: a script's own
 /// clock stands still.
 pub(crate) async fn stalled(server: &RedisServer) -> Planted {

@@ -66,11 +66,13 @@ pub(crate) struct Row {
 }
 
 /// Codes without a row, and why.
-pub(crate) const EXCUSED: [(&str, &str); 10] = [
+pub(crate) const EXCUSED: [(&str, &str); 12] = [
     ("redis.cluster.node_failed", "needs three nodes: a test of its own"),
     ("redis.cluster.node_silent", "likewise"),
     ("redis.cluster.no_replica", "likewise"),
     ("redis.persistence.aof_failed", "needs a full disk; judged on a recorded INFO in the crate"),
+    ("redis.persistence.fsync_delayed", "needs a disk that is too slow; judged on samples in the crate"),
+    ("redis.replication.silent", "needs half a minute of silence; judged on a recorded INFO in the crate"),
     ("redis.replication.lag", "needs a replica that follows first: a test of its own"),
     ("redis.replication.too_few", "likewise"),
     ("redis.sentinel.primary_down", "needs a sentinel in place of a server: tests of their own"),
@@ -245,6 +247,14 @@ fn waiting() -> Vec<Row> {
         .with_bounds(const { &[warning("blocked", 1.0)] }),
         Row::new("redis.latency", Warning, "redis.latency.fork", Named("fork"), plant!(plants::forked))
             .with_bounds(const { &[warning("fork", 0.001)] }),
+        Row::new(
+            "redis.latency",
+            Status::Ok,
+            "redis.latency.unwatched",
+            Named("latency-monitor-threshold"),
+            plant!(plants::unwatched),
+        )
+        .with_before(&["CONFIG SET latency-monitor-threshold 100"]),
         Row::new("redis.latency", Warning, "redis.latency.event", Named("command"), plant!(plants::stalled))
             .with_bounds(const { &[warning("event", 5.0)] }),
         Row::new("redis.slowlog", Warning, "redis.slowlog.slow", Named("EVAL"), plant!(plants::stalled))

@@ -248,7 +248,7 @@ fn names_and_references_are_checked() {
         (
             "[[metric]]\nname = \"a\"\ntarget = \"main\"\nsql = \"SELECT 1\"\nunit = \"second\"\ndirection = \"below\"\nwarning = 1\ncritical = 2",
             "ops.toml:7:8: `unit` in [[metric]]: expected one of \"percent\", \"bytes\", \"seconds\", \"milliseconds\", \
-             \"count\", \"per_second\", \"per_hour\", \"ratio\"; did you mean `seconds`?\n\
+             \"count\", \"per_second\", \"per_hour\", \"bytes_per_second\", \"bytes_per_hour\", \"bytes_per_day\", \"ratio\"; did you mean `seconds`?\n\
              ops.toml:9:11: `warning` in [[metric]]: the warning, 1, lies beyond critical, 2; low values are trouble here: \
              warning must not be below critical",
         ),
