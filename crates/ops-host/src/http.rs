@@ -45,7 +45,8 @@ pub struct HttpConfig {
     /// A GraphQL query to ask by POST, in place of a GET: `{ health }`. Its answer must hold data and no errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graphql: Option<String>,
-    /// Joins a channel over a websocket, in place of a GET; the URL is then `ws://` or `wss://`.
+    /// Joins a channel over a websocket, in place of a GET; the URL may then be `ws://` or `wss://`, which stand for
+    /// `http://` and `https://`.
     #[cfg(feature = "ws")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<SubscriptionConfig>,
@@ -115,7 +116,7 @@ impl HttpConfig {
         let mut mistakes: Vec<(String, Error)> = Vec::new();
         let mut wrong = |at: &str, mistake: Error| mistakes.push((at.to_owned(), mistake));
         let url = parse_url(&self.url);
-        let is_socket = url.as_ref().is_ok_and(|url| matches!(url.scheme(), "ws" | "wss"));
+        let is_socket = url.as_ref().is_ok_and(|url| is_sockets(url.scheme()));
         let joins = self.joins();
         match url {
             Err(mistake) => wrong("/url", mistake),
@@ -123,11 +124,6 @@ impl HttpConfig {
                 "/url",
                 invalid("a websocket is joined, and there is no subscription")
                     .with_fix("subscription = { topic = \"room:lobby\" }, or subscription = {}"),
-            ),
-            Ok(url) if joins && !is_socket => wrong(
-                "/url",
-                invalid(format!("{}:// is no websocket's, and there is a subscription", url.scheme()))
-                    .with_fix("wss://…"),
             ),
             Ok(_) => {}
         }
@@ -282,7 +278,7 @@ impl HttpTarget {
     }
 
     pub(crate) fn is_websocket(&self) -> bool {
-        matches!(self.shared.url.scheme(), "ws" | "wss")
+        self.shared.config.joins()
     }
 
     /// The address of the request: a websocket begins as one.
@@ -305,6 +301,10 @@ impl HttpTarget {
 
 fn invalid(why: impl AsRef<str>) -> Error {
     Error::new(ErrorKind::Configuration, "read the HTTP endpoint").because(why)
+}
+
+fn is_sockets(scheme: &str) -> bool {
+    matches!(scheme, "ws" | "wss")
 }
 
 fn parse_url(text: &str) -> Result<Url> {
@@ -404,8 +404,6 @@ mod tests {
             (plain.clone().with_graphql("mutation { x }"), "x-a", "must be a query"),
             #[cfg(feature = "ws")]
             (HttpConfig::new("wss://api/socket"), "x-a", "there is no subscription"),
-            #[cfg(feature = "ws")]
-            (plain.clone().with_subscription(SubscriptionConfig::to("t")), "x-a", "no websocket's"),
             (plain.clone(), "x a", "no header name"),
         ] {
             let headers = vec![(header.to_owned(), Secret::from("hunter2".to_owned()))];

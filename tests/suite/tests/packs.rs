@@ -8,6 +8,9 @@ mod packs {
     mod engagement_events;
     mod fault;
     mod pggit;
+    #[path = "../host/phoenix.rs"]
+    #[expect(dead_code, reason = "some of it is for other tests")]
+    mod phoenix;
     mod readme;
     mod stand;
 }

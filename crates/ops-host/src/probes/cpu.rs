@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use ops_core::window::Window;
 use ops_core::{
     Context, Direction, Error, ErrorKind, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec,
-    Remedy, Result, Severity, ThresholdSpec, Unit,
+    Remedy, Result, Severity, Status, ThresholdSpec, Unit,
 };
 use serde_json::json;
 
@@ -28,7 +28,8 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
               Stolen time is taken by the neighbours of a virtual machine: nothing inside it helps.",
         measures: "The shares of the processors' time since the last check, or over two samples 1 s apart where there \
                    is none: busy (neither idle nor waiting for disks), stolen by the hypervisor, waiting for disks. \
-                   Over less than 10 s it is unknown: a second of work is no trouble, and a second of rest no proof. Waiting for disks is shown and never judged by itself: it falls when something else computes.",
+                   Where they are busy over less than 10 s, it is unknown whether they stay so. Waiting for disks is \
+                   shown and never judged by itself: it falls when something else computes.",
         queries: &[("/proc/stat", "the line cpu: ticks by kind since the start of the machine")],
         codes: &[
             ("host.cpu.busy", "the processors have little time left"),
@@ -111,9 +112,16 @@ fn judge(window: &Window, limits: &Limits) -> ProbeReport {
     }
     let share =
         |columns: &[&str]| columns.iter().map(|column| window.delta(column)).sum::<f64>() / all * 100.0;
-    let measured = |name, value| {
+    // A busy second is no trouble yet, and nothing to call well.
+    let mut too_short = false;
+    let mut measured = |name, value| {
         let measured = Measurement::new(name, value, Unit::Percent);
-        if window.length < SHORTEST { measured } else { measured.judged_by(limits.get(name)) }
+        let judged = measured.clone().judged_by(limits.get(name));
+        if window.length >= SHORTEST || judged.status() == Status::Ok {
+            return judged;
+        }
+        too_short = true;
+        measured
     };
     let busy = measured("busy", 100.0 - share(&["idle", "iowait", "steal"]));
     let steal = measured("steal", share(&["steal"]));
@@ -149,8 +157,10 @@ fn judge(window: &Window, limits: &Limits) -> ProbeReport {
         .measure(iowait)
         .findings(computing)
         .findings(stolen);
-    match window.length < SHORTEST {
-        true => report.unseen(format!("how busy the processors are: {over} are too short to tell"), None),
+    match too_short {
+        true => {
+            report.unseen(format!("whether the processors stay so busy: {over} is too short to tell"), None)
+        }
         false => report,
     }
 }
@@ -159,7 +169,6 @@ fn judge(window: &Window, limits: &Limits) -> ProbeReport {
 mod tests {
     use super::*;
     use crate::fixtures::{STAT, window};
-    use ops_core::Status;
 
     #[test]
     fn a_real_file_is_read() {
@@ -181,12 +190,11 @@ mod tests {
             let found: Vec<_> = report.found().iter().map(|finding| finding.code.as_ref()).collect();
             assert_eq!((report.status(), found), (status, codes), "{ticks:?}");
         }
-        let report = judge(&window(1, &[("user", 99.0), ("idle", 1.0)]), &Limits::defaults(&SPEC));
-        assert_eq!(
-            (report.status(), report.found().len()),
-            (Status::Ok, 0),
-            "a second of work is no trouble"
-        );
+        for (user, status) in [(20.0, Status::Ok), (99.0, Status::Unknown)] {
+            let report =
+                judge(&window(1, &[("user", user), ("idle", 100.0 - user)]), &Limits::defaults(&SPEC));
+            assert_eq!((report.status(), report.found().len()), (status, 0), "one second, {user} % busy");
+        }
         assert_eq!(judge(&window(60, &[]), &Limits::defaults(&SPEC)).status(), Status::Unknown);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ops_core::{Context, Error, ErrorKind, Result};
 use sqlx::postgres::{PgListener, PgPoolOptions};
-use sqlx::{Executor, PgConnection, Row as _};
+use sqlx::{ConnectOptions, Executor, PgConnection, Row as _};
 use tokio::time::Instant;
 
 use super::{PgTarget, Source};
@@ -16,7 +16,7 @@ const OPEN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = 4500; SET LOC
 
 const BACKEND: &str = "SELECT pg_catalog.pg_backend_pid() AS pid";
 
-/// What a notification may take from its commit to its listener.
+/// What a notification may take from its commit to its listener, and a listener to connect.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// What became of a notification.
@@ -74,8 +74,18 @@ impl PgTarget {
                 Source::Options { options, .. } => {
                     let options = options.as_ref().clone().application_name("ops:listen");
                     // The driver's listener comes with a pool: this one never has a second connection.
-                    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
-                    PgListener::connect_with(&pool).await
+                    let pool = PgPoolOptions::new()
+                        .max_connections(1)
+                        .acquire_timeout(PATIENCE)
+                        .connect_lazy_with(options.clone());
+                    match PgListener::connect_with(&pool).await {
+                        // A pool tries again where the server is full, and keeps to itself what it was told.
+                        Err(sqlx::Error::PoolTimedOut) => match options.connect().await {
+                            Ok(_) => Err(sqlx::Error::PoolTimedOut),
+                            Err(refusal) => Err(refusal),
+                        },
+                        listener => listener,
+                    }
                 }
                 Source::Pool(pool) => PgListener::connect_with(pool).await,
             }

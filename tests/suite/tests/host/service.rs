@@ -1,12 +1,14 @@
 //! A small HTTP service, with TLS or without, that is well or not, as told.
 
-mod channel;
+mod phoenix;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
@@ -19,6 +21,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use phoenix::{Channel, ChannelMood};
 
 /// How it answers on `/health`, and a query of the same on `/graphql`, and whoever joins `room:lobby` on
 /// `/socket/websocket`.
@@ -64,7 +68,7 @@ impl Service {
         let router = Router::new()
             .route("/health", get(answer))
             .route("/graphql", post(graphql))
-            .route("/socket/websocket", any(channel::socket))
+            .route("/socket/websocket", any(socket))
             .with_state(Arc::clone(&mood));
         let secure = Arc::clone(&acceptor);
         let task = tokio::spawn(async move {
@@ -127,6 +131,24 @@ async fn graphql(
             r#"{"data": {"status": "healthy"}}"#.into_response()
         }
     }
+}
+
+/// `room:lobby`, for whoever has the token.
+async fn socket(
+    State(mood): State<Arc<Mutex<Mood>>>,
+    Query(asked): Query<BTreeMap<String, String>>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let now = *mood.lock().unwrap();
+    let mood = match now {
+        Mood::Status(status) => return StatusCode::from_u16(status).unwrap().into_response(),
+        Mood::Healthy => ChannelMood::Open,
+        Mood::Unhealthy => ChannelMood::Refusing("join crashed"),
+        Mood::Failing => ChannelMood::Ending,
+        Mood::Slow(by) => ChannelMood::Slow(by),
+    };
+    let channel = Channel { topic: "room:lobby", token: Some(("token", "hunter2")), mood };
+    phoenix::open(upgrade, asked.get("vsn").map(String::as_str), channel)
 }
 
 async fn answer(State(mood): State<Arc<Mutex<Mood>>>) -> Response {

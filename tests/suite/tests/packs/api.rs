@@ -5,14 +5,24 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::phoenix::{self, Channel, ChannelMood};
+
 /// What clients show; the packs have it from `API_TOKEN`.
 pub(crate) const TOKEN: &str = "a-token-of-the-monitoring";
+
+/// Where its websocket is, with one channel: it can be joined while the answer of this path has the status 200, and is
+/// otherwise refused for the reason that its body gives.
+pub(crate) const SOCKET: &str = "/realtime/v1/websocket";
+/// The channel that tells of new events.
+pub(crate) const TOPIC: &str = "realtime:public:engagement_events";
 
 type Answers = Arc<Mutex<BTreeMap<&'static str, (u16, &'static str)>>>;
 
@@ -29,7 +39,8 @@ impl Api {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answers = Answers::default();
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&answers));
+        let router =
+            Router::new().route(SOCKET, any(socket)).fallback(answer).with_state(Arc::clone(&answers));
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let api = Self { address, healthy, answers, task };
         api.recover();
@@ -55,6 +66,23 @@ impl Drop for Api {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+async fn socket(
+    State(answers): State<Answers>,
+    Query(asked): Query<BTreeMap<String, String>>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let mood = match answers.lock().unwrap().get(SOCKET) {
+        Some((200, _)) => ChannelMood::Open,
+        Some((_, reason)) => ChannelMood::Refusing(reason),
+        None => return StatusCode::NOT_FOUND.into_response(),
+    };
+    if asked.get("apikey").map(String::as_str) != Some(TOKEN) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let channel = Channel { topic: TOPIC, token: Some(("access_token", TOKEN)), mood };
+    phoenix::open(upgrade, asked.get("vsn").map(String::as_str), channel)
 }
 
 /// Health is everybody's to ask; the rest wants the token.

@@ -1,3 +1,4 @@
+use super::api::SOCKET;
 use super::fault::{Fault, Injected};
 use super::stand::Pack;
 
@@ -7,12 +8,13 @@ const GRAPHQL: &str = "/graphql/v1";
 
 pub(crate) const PACK: Pack = Pack {
     name: "engagement-events",
-    targets: &["main", "rest", "auth", "graphql"],
+    targets: &["main", "rest", "auth", "graphql", "realtime"],
     redis: None,
     api: &[
         (EVENTS, r#"[{"id": "1"}]"#),
         (USER, r#"{"aud": "authenticated"}"#),
         (GRAPHQL, r#"{"data": {"engagement_eventsCollection": {"edges": []}}}"#),
+        (SOCKET, ""),
     ],
     logs: &[],
     jobs: &[],
@@ -85,6 +87,11 @@ fn service() -> Vec<Fault> {
                 body: r#"{"data": null, "errors": [{"message": "timeout"}]}"#,
             }],
             &[("http.graphql", "http.graphql.errors")],
+        ),
+        Fault::critical(
+            "realtime-closed",
+            [Answer { path: SOCKET, status: 500, body: "too many connections to the database" }],
+            &[("ws.subscription", "ws.subscription.refused")],
         ),
         Fault::critical(
             "api-error-rate",

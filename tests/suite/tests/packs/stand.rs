@@ -220,7 +220,7 @@ impl<'p> Stand<'p> {
             }
         }
         let mut arguments = vec!["check", "-o", "json"];
-        for only in ["pg.*", "redis.*", "http.*", "metric.*", "host.log", "job.heartbeat"] {
+        for only in ["pg.*", "redis.*", "http.*", "ws.*", "metric.*", "host.log", "job.heartbeat"] {
             arguments.extend(["--only", only]);
         }
         arguments.extend(self.pack.targets);

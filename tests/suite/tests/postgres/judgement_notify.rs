@@ -115,6 +115,22 @@ async fn a_commit_that_hangs_stops_all_who_notify() {
     cluster.stop().await.unwrap();
 }
 
+/// Listening takes a second connection, and a role may not have one.
+#[tokio::test]
+async fn a_second_connection_that_is_refused_says_why() {
+    let Some(options) = or_skip(local_options(15).await) else { return };
+    let cluster = Cluster::start(&Context::new(), &options).await.unwrap();
+    let mut admin = PgConnection::connect(&cluster.url("postgres")).await.unwrap();
+    admin.execute("CREATE ROLE single LOGIN CONNECTION LIMIT 1").await.unwrap();
+    let result = look(&target(cluster.url_as("single", "postgres")), "pg.notify_latency").await;
+    assert_eq!(result.status, Status::Unknown, "{result:#?}");
+    let unseen = &result.unseen[0];
+    assert!(unseen.what.contains("53300"), "{result:#?}");
+    assert!(unseen.fix.as_ref().is_some_and(|fix| fix.contains("CONNECTION LIMIT")), "{result:#?}");
+    drop(admin);
+    cluster.stop().await.unwrap();
+}
+
 /// On a standby these can be neither seen nor done, and what can be is judged.
 #[tokio::test]
 async fn a_standby_is_not_asked_what_only_a_primary_knows() {

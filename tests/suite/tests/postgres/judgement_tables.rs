@@ -1,10 +1,15 @@
 //! What is judged wrongly elsewhere about tables, judged rightly here.
 
-use ops_core::Status;
-use ops_pg::PgConfig;
-use ops_testkit::{TestDb, on_each_postgres};
+use std::time::Duration;
+
+use ops_core::{Context, HealthProbe, Limits, Secret, Status};
+use ops_pg::cluster::Cluster;
+use ops_pg::{PgConfig, PgTarget};
+use ops_testkit::{TestDb, eventually, local_options, on_each_postgres, or_skip};
+use sqlx::{Connection, Executor, PgConnection};
 
 use crate::judgement::{found, look, pairs};
+use crate::rows::probe_named;
 
 // The lock keeps autovacuum from coming round in the middle of the test.
 on_each_postgres!(a_backlog_is_by_the_tables_own_thresholds, async |db: TestDb| {
@@ -69,6 +74,36 @@ on_each_postgres!(the_parent_of_partitions_is_never_analysed, async |db: TestDb|
     let result = look(&db, "pg.stale_statistics", PgConfig::default()).await;
     assert_eq!(found(&result), pairs(&[("pg.statistics.parent", "public.events")]), "{result:#?}");
 });
+
+/// What a session wrote counts after its ANALYZE, and autovacuum has not come yet.
+#[tokio::test]
+async fn what_was_just_analysed_is_autovacuums_to_see_first() {
+    let Some(options) = or_skip(local_options(15).await) else { return };
+    let cluster = Cluster::start(&Context::new(), &options).await.unwrap();
+    let (cx, url) = (Context::new(), cluster.url("postgres"));
+    let mut admin = PgConnection::connect(&url).await.unwrap();
+    admin
+        .execute(
+            "CREATE TABLE t (id int) WITH (autovacuum_enabled = off); INSERT INTO t SELECT generate_series(1, 50000);
+             ANALYZE t; UPDATE t SET id = id + 1",
+        )
+        .await
+        .unwrap();
+    let probe = probe_named("pg.stale_statistics");
+    let target = PgTarget::connect_lazily("main", &Secret::from(url), PgConfig::default()).unwrap();
+    let bound = target.bind(probe, Limits::defaults(probe.spec()));
+    assert_eq!(bound.probe(&cx).await.unwrap().status(), Status::Ok);
+    admin.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'").await.unwrap();
+    admin.execute("SELECT pg_reload_conf()").await.unwrap();
+    let report = eventually("it is judged", Duration::from_secs(20), async || {
+        let report = bound.probe(&Context::new()).await.unwrap();
+        (report.status() == Status::Warning).then_some(report)
+    })
+    .await;
+    assert_eq!(report.found()[0].code, "pg.statistics.stale");
+    drop(admin);
+    cluster.stop().await.unwrap();
+}
 
 on_each_postgres!(dead_rows_after_a_reset_are_a_share_of_what_the_table_holds, async |db: TestDb| {
     db.execute(
