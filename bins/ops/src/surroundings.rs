@@ -1,6 +1,6 @@
 //! The real environment and file system, for libraries that read neither by themselves.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -16,7 +16,7 @@ impl Surroundings for Real {
     }
 
     fn file(&self, path: &Path) -> io::Result<String> {
-        std::fs::read_to_string(path)
+        read(path, 64 << 10)
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -25,5 +25,28 @@ impl Surroundings for Real {
 
     fn mode(&self, path: &Path) -> Option<u32> {
         std::fs::metadata(path).ok().map(|metadata| metadata.permissions().mode() & 0o7777)
+    }
+}
+
+/// The text of a file of at most `most` bytes: one that never ends is a mistake, and not to be waited for.
+pub(crate) fn read(path: &Path, most: u64) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(most + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > most {
+        true => {
+            Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {} KiB", most >> 10)))
+        }
+        false => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        let error = read(Path::new("/dev/zero"), 1024).unwrap_err();
+        assert_eq!(error.to_string(), "it is larger than 1 KiB");
     }
 }

@@ -14,6 +14,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::context::Context;
+use crate::error::ErrorKind;
 use crate::health::HealthReport;
 use crate::probe_set::ProbeSet;
 use crate::render;
@@ -61,6 +62,13 @@ impl Endpoint {
         Self { probes, needed, cx: Context::new(), rendered: Mutex::new(None) }
     }
 
+    /// Runs them in this context: with the service's own clock, baselines or history, and until it is cancelled.
+    #[must_use]
+    pub fn with_context(mut self, cx: Context) -> Self {
+        self.cx = cx;
+        self
+    }
+
     /// Whether the process is there to answer. Asks nobody: a process that is restarted because its database is down
     /// comes back to the same database.
     pub fn live(&self) -> Answer {
@@ -68,9 +76,10 @@ impl Endpoint {
     }
 
     /// Whether requests can be served: 503 while a server cannot be reached (`pg.reachable`, `redis.reachable`, and
-    /// their like), or a probe of the group [`READINESS`] is critical; one line a probe, as Kubernetes writes them.
-    /// Other findings, however bad, do not take a service away from its users. Only those probes are run, where there
-    /// is no fresh report of all.
+    /// their like) or lets nobody in (a wrong password, a certificate that does not match, a database that is not
+    /// there), or a probe of the group [`READINESS`] is critical; one line a probe, as Kubernetes writes them. Other
+    /// findings, however bad, do not take a service away from its users, and neither does a pool whose connections are
+    /// all lent. Only those probes are run, where there is no fresh report of all.
     pub async fn ready(&self) -> Answer {
         let report = match self.probes.fresh() {
             Some(report) => report,
@@ -121,9 +130,9 @@ fn ready(report: &HealthReport) -> Answer {
     let mut body = String::new();
     let mut failed = false;
     for probe in needed {
-        let critical = probe.status == Status::Critical;
-        failed |= critical;
-        let (sign, how) = match (critical, probe.status) {
+        let out = probe.status == Status::Critical || probe.failed.is_some_and(lets_nobody_in);
+        failed |= out;
+        let (sign, how) = match (out, probe.status) {
             (true, _) => ("-", "failed"),
             (false, Status::Unknown) => ("?", "unknown"),
             (false, _) => ("+", "ok"),
@@ -132,6 +141,14 @@ fn ready(report: &HealthReport) -> Answer {
     }
     body.push_str(if failed { "readyz check failed\n" } else { "readyz check passed\n" });
     text(if failed { 503 } else { 200 }, body)
+}
+
+/// Whether it meets every request of the service alike.
+fn lets_nobody_in(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Unauthenticated | ErrorKind::Tls | ErrorKind::NotFound | ErrorKind::Configuration
+    )
 }
 
 fn text(status: u16, body: String) -> Answer {
@@ -191,6 +208,35 @@ mod tests {
         let ready = endpoint.ready().await;
         assert_eq!((ready.status, &*ready.body), (503, "[-]pg.reachable main failed\nreadyz check failed\n"));
         assert_eq!(endpoint.live().status, 200);
+    }
+
+    #[derive(Debug)]
+    struct Refused(ErrorKind);
+
+    #[async_trait]
+    impl HealthProbe for Refused {
+        fn name(&self) -> &str {
+            "pg.reachable"
+        }
+
+        async fn probe(&self, _cx: &Context) -> Result<ProbeReport> {
+            Err(crate::Error::new(self.0, "connect"))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_lets_nobody_in_does_and_a_pool_that_is_all_lent_does_not() {
+        for (kind, status, line) in [
+            (ErrorKind::Unauthenticated, 503, "[-]pg.reachable main failed\n"),
+            (ErrorKind::Tls, 503, "[-]pg.reachable main failed\n"),
+            (ErrorKind::Busy, 200, "[?]pg.reachable main unknown\n"),
+        ] {
+            let mut probes = ProbeSet::new("shop");
+            probes.add_grouped("main", None, "availability", Refused(kind));
+            let ready = Endpoint::new(probes).with_context(Context::new()).ready().await;
+            assert_eq!(ready.status, status, "{kind:?}");
+            assert!(ready.body.starts_with(line), "{}", ready.body);
+        }
     }
 
     #[tokio::test]

@@ -43,6 +43,7 @@ pub mod endpoint;
 pub mod error;
 pub mod exit;
 pub mod finding;
+mod gone;
 pub mod health;
 pub mod limits;
 pub mod measurement;

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::gone;
 use crate::health::{Cost, HealthReport};
 use crate::probe::HealthProbe;
 use crate::report::ProbeReport;
 use crate::result::ProbeResult;
 use crate::shared_run::SharedRun;
-use crate::status::Status;
 
 /// How a [`ProbeSet`] runs.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +53,13 @@ impl ProbeSetOptions {
     #[must_use]
     pub fn with_run_deadline(mut self, deadline: Duration) -> Self {
         self.run_deadline = deadline;
+        self
+    }
+
+    /// Sets how many probes are in flight at once; at least one.
+    #[must_use]
+    pub fn with_concurrency(mut self, probes: usize) -> Self {
+        self.concurrency = probes.max(1);
         self
     }
 
@@ -172,8 +179,9 @@ impl Members {
         // Futures in a list, not a closure in the stream: with the latter, nobody could await this in a task.
         let probes: Vec<_> =
             self.entries.iter().map(|entry| run_one(&run, entry, self.options.probe_deadline)).collect();
-        let probes: Vec<ProbeResult> =
+        let mut probes: Vec<ProbeResult> =
             stream::iter(probes).buffered(self.options.concurrency.max(1)).collect().await;
+        gone::tell(&mut probes);
         let cost = Cost {
             round_trips: run.cost().round_trips(),
             server_ms: millis(run.cost().server_time()),
@@ -197,16 +205,9 @@ const CLEAN_UP: Duration = Duration::from_secs(1);
 async fn run_one(run: &Context, entry: &Entry, allowed: Duration) -> ProbeResult {
     let started = Instant::now();
     let mut result = ProbeResult {
-        probe: entry.probe.name().to_owned(),
-        target: entry.target.clone(),
         database: entry.database.clone(),
         group: entry.group.clone().into_owned(),
-        status: Status::Unknown,
-        summary: String::new(),
-        measurements: Vec::new(),
-        findings: Vec::new(),
-        unseen: Vec::new(),
-        took_ms: 0.0,
+        ..ProbeResult::empty(entry.probe.name(), &entry.target)
     };
     result.fill(bounded(run.for_look(allowed), entry).await);
     result.took_ms = millis(started.elapsed());
@@ -263,6 +264,7 @@ fn millis(duration: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::finding::Finding;
+    use crate::status::Status;
     use async_trait::async_trait;
     use std::sync::atomic::{AtomicUsize, Ordering};
 

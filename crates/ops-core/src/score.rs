@@ -2,8 +2,8 @@
 //!
 //! Each warning costs [`WARNING_POINTS`], each critical [`CRITICAL_POINTS`]; a probe costs no more than its worst
 //! finding and half of each further one, and a group no more than [`GROUP_CAP`], so that a thousand unused
-//! indexes weigh less than one blocked table. What is out of reach makes 0: nothing else matters then. The
-//! weights are this project's own; the words are the runbooks': 90 and above excellent, 75 and above good.
+//! indexes weigh less than one blocked table. What is out of reach makes 0: nothing else matters then. Where most
+//! probes could not tell, there is no score. The weights are this project's own; the words are the runbooks': 90 and above excellent, 75 and above good.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +19,8 @@ pub const WARNING_POINTS: f64 = 4.0;
 pub const CRITICAL_POINTS: f64 = 12.0;
 /// What one group can cost at most.
 pub const GROUP_CAP: f64 = 25.0;
+/// The share of the probes that must have seen something for a score to be told.
+pub const ENOUGH: f64 = 0.5;
 /// The end of the names of the probes that say whether something can be reached at all.
 pub(crate) const REACHABLE: &str = ".reachable";
 /// The ends of the codes that say the same of an endpoint, a page or a job's server.
@@ -71,7 +73,7 @@ pub(crate) fn score(probes: &[ProbeResult]) -> Score {
     let down = counted.iter().any(|probe| is_out_of_reach(probe));
     let total: u32 = lost.iter().map(|lost| u32::from(lost.points)).sum();
     let left = if down { 0 } else { 100u32.saturating_sub(total) as u8 };
-    Score { points: (seen > 0).then_some(left), coverage, lost }
+    Score { points: (down || coverage >= ENOUGH).then_some(left), coverage, lost }
 }
 
 /// Whether the probe tells that its server cannot be used at all: that it cannot be reached, or does not answer.
@@ -111,18 +113,7 @@ mod tests {
     use crate::finding::Finding;
 
     fn result(group: &str, status: Status, findings: Vec<Finding>) -> ProbeResult {
-        ProbeResult {
-            probe: "t.probe".into(),
-            target: "main".into(),
-            database: None,
-            group: group.into(),
-            status,
-            summary: String::new(),
-            measurements: vec![],
-            findings,
-            unseen: vec![],
-            took_ms: 0.0,
-        }
+        ProbeResult { group: group.into(), status, findings, ..ProbeResult::empty("t.probe", "main") }
     }
 
     fn warnings(count: usize) -> Vec<Finding> {

@@ -12,7 +12,8 @@ use crate::quote;
 use crate::row::Row;
 
 /// Serves PostgreSQL 14 and later. `pg_has_role(…, 'USAGE')` is true for a superuser too. What `ops grants` makes
-/// counts only where a superuser owns it: anybody else's view could call functions with our rights.
+/// counts only where a superuser owns it and its schema: anybody else's view could call functions with our rights, and
+/// the schema's owner could put one in its place.
 pub(crate) const SQL: &str = "
 SELECT current_setting('server_version_num')::int4                       AS version_num,
        current_setting('server_version')::text                           AS version,
@@ -32,14 +33,15 @@ SELECT current_setting('server_version_num')::int4                       AS vers
        has_table_privilege('pg_statistic', 'SELECT')                     AS statistics_readable,
        (SELECT coalesce(json_agg(o.name), '[]') FROM (
           SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            JOIN pg_roles r ON r.oid = c.relowner AND r.rolsuper
+            JOIN pg_roles r ON r.oid = c.relowner AND r.rolsuper JOIN pg_roles s ON s.oid = n.nspowner AND s.rolsuper
            WHERE n.nspname = 'ops' AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
            UNION ALL
           SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-            JOIN pg_roles r ON r.oid = p.proowner AND r.rolsuper
-           WHERE n.nspname = 'ops' AND p.prosecdef AND has_schema_privilege(n.oid, 'USAGE')
+            JOIN pg_roles r ON r.oid = p.proowner AND r.rolsuper JOIN pg_roles s ON s.oid = n.nspowner AND s.rolsuper
+           WHERE n.nspname = 'ops' AND p.prosecdef AND p.oid = to_regprocedure('ops.sequence_last_value(oid)') AND has_schema_privilege(n.oid, 'USAGE')
              AND has_function_privilege(p.oid, 'EXECUTE')) o)::text       AS granted,
-       (SELECT json_object_agg(e.extname, json_build_object('version', e.extversion, 'schema', quote_ident(n.nspname)))
+       (SELECT json_object_agg(e.extname, json_build_object('version', e.extversion, 'schema', quote_ident(n.nspname),
+                                                        'usable', has_schema_privilege(n.oid, 'USAGE')))
           FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace)::text AS extensions";
 
 /// An installed extension.
@@ -49,6 +51,8 @@ pub struct Extension {
     pub version: String,
     /// Its schema, quoted where it must be.
     pub schema: String,
+    /// Whether the current role may use that schema.
+    pub usable: bool,
 }
 
 impl Extension {
@@ -149,9 +153,9 @@ impl Capabilities {
         }
     }
 
-    /// Whether `ops.sequence_last_value(oid)` may be called.
+    /// Whether `ops.sequence_last_value(oid)` may be called, and is needed: a superuser calls nothing that is made.
     pub(crate) fn reads_every_sequence(&self) -> bool {
-        self.granted.iter().any(|name| name == "sequence_last_value")
+        !self.superuser && self.granted.iter().any(|name| name == "sequence_last_value")
     }
 
     /// What is different on the managed service that this is; `None` on a server of one's own.
@@ -179,6 +183,16 @@ impl Capabilities {
                 what: format!("extension {name} is not installed in database {}", self.database),
                 fix: format!("CREATE EXTENSION {name};"),
             }),
+            Requirement::Extension(name) if self.extension(name).is_some_and(|found| !found.usable) => {
+                let schema = &self.extension(name)?.schema;
+                Some(Missing::Unknown {
+                    what: format!(
+                        "role {} may not use schema {schema}, which extension {name} is in",
+                        self.role
+                    ),
+                    fix: format!("GRANT USAGE ON SCHEMA {schema} TO {};", self.quoted_role()),
+                })
+            }
             Requirement::ServerVersion(minimum) if self.version_num < *minimum => {
                 Some(Missing::NotApplicable {
                     reason: format!("needs PostgreSQL {}, this is {}", minimum / 10_000, self.version),
@@ -222,7 +236,7 @@ mod tests {
 
     #[test]
     fn an_extension_is_compared_by_number() {
-        let at = |version: &str| Extension { version: version.into(), schema: "public".into() };
+        let at = |version: &str| Extension { version: version.into(), schema: "public".into(), usable: true };
         for (version, expected) in
             [("1.10", true), ("1.9", true), ("1.8", false), ("2.0", true), ("1", false)]
         {

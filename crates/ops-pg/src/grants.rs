@@ -35,20 +35,31 @@ const SEQUENCE_FUNCTION: &str = "CREATE OR REPLACE FUNCTION ops.sequence_last_va
      LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp \
      AS 'SELECT pg_sequence_last_value(sequence::regclass)'";
 
-const SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS ops";
+/// The schema's owner could drop what is in it, and put something else there under the same name that would be called
+/// with our rights: so it has to be a superuser's.
+const SCHEMA: [&str; 2] = [
+    "CREATE SCHEMA IF NOT EXISTS ops",
+    "DO $ops$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n \
+     JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner AND r.rolsuper WHERE n.nspname = 'ops') THEN \
+     RAISE EXCEPTION 'schema ops is not owned by a superuser: its owner could replace what is made in it'; \
+     END IF; END $ops$",
+];
 
 /// Lets `role`, as SQL names it, read the statistics of columns. For a superuser to run, in each database.
 pub(crate) fn column_statistics(role: &str) -> String {
     on_one_line(&column_statistics_statements(role))
 }
 
+fn in_schema(statements: impl IntoIterator<Item = String>) -> Vec<String> {
+    SCHEMA.map(str::to_owned).into_iter().chain(statements).collect()
+}
+
 fn column_statistics_statements(role: &str) -> Vec<String> {
-    vec![
-        SCHEMA.to_owned(),
+    in_schema([
         format!("GRANT USAGE ON SCHEMA ops TO {role}"),
         COLUMN_STATISTICS_VIEW.to_owned(),
         format!("GRANT SELECT ON ops.column_statistics TO {role}"),
-    ]
+    ])
 }
 
 /// The same where there is no superuser to own a view: nothing less than every row shows them.
@@ -65,13 +76,12 @@ pub(crate) fn sequence_values(role: &str) -> String {
 }
 
 fn sequence_values_statements(role: &str) -> Vec<String> {
-    vec![
-        SCHEMA.to_owned(),
+    in_schema([
         format!("GRANT USAGE ON SCHEMA ops TO {role}"),
         SEQUENCE_FUNCTION.to_owned(),
         "REVOKE ALL ON FUNCTION ops.sequence_last_value(oid) FROM PUBLIC".to_owned(),
         format!("GRANT EXECUTE ON FUNCTION ops.sequence_last_value(oid) TO {role}"),
-    ]
+    ])
 }
 
 /// Lets `role`, as SQL names it, read what is wrong in configuration files. For a superuser to run, in each database
@@ -115,9 +125,12 @@ pub fn grants_on(provider: Provider, role: &str, databases: &[String]) -> String
     let managed = provider.managed();
     let name = quote::ident(role);
     let mut sql = format!(
-        "DO $ops$ BEGIN\n  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {literal}) THEN\n    \
-         CREATE ROLE {name} LOGIN; -- \\password sets one\n  END IF;\nEND $ops$;\n",
-        literal = quote::literal(role),
+        "DO {};\n",
+        quote::dollar(&format!(
+            "BEGIN\n  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {literal}) THEN\n    \
+             CREATE ROLE {name} LOGIN; -- \\password sets one\n  END IF;\nEND",
+            literal = quote::literal(role),
+        ))
     );
     // It holds pg_read_all_stats, pg_read_all_settings and pg_stat_scan_tables, and the right to list the WAL.
     sql.push_str(&format!("GRANT pg_monitor TO {name};\n"));
@@ -150,6 +163,8 @@ pub fn grants_on(provider: Provider, role: &str, databases: &[String]) -> String
 
 /// What a managed service gives nobody the right to give.
 fn left_out(managed: &Managed, role: &str) -> String {
+    // A comment ends with its line.
+    let role = if role.contains(char::is_control) { "the role" } else { role };
     format!(
         "-- left out, for {title} has no superuser to give it: the statistics of columns, without which bloat is \
          unknown\n-- (GRANT pg_read_all_data TO {role} would show them, and every row of every table)\n\
@@ -175,7 +190,9 @@ fn statements(needed: &Requirement, role: &str, managed: Option<&Managed>) -> Ve
         },
         // No right, but a setting of the server: who wants rights for a role does not want that changed.
         needed if *needed == ACTIVITY => Vec::new(),
-        Requirement::Extension(name) => vec![format!("CREATE EXTENSION IF NOT EXISTS {name}")],
+        Requirement::Extension(name) => {
+            vec![format!("CREATE EXTENSION IF NOT EXISTS {name}"), use_schema_of(name, role)]
+        }
         Requirement::Grant { statement, .. } => {
             vec![statement.replace("{role}", role).trim_end_matches(';').to_owned()]
         }
@@ -183,6 +200,17 @@ fn statements(needed: &Requirement, role: &str, managed: Option<&Managed>) -> Ve
         Requirement::Role(_) | Requirement::ServerVersion(_) | Requirement::Command(_) => Vec::new(),
         _ => Vec::new(),
     }
+}
+
+/// Lets `role`, as SQL names it, use the schema that an extension is in, whichever that is.
+fn use_schema_of(extension: &str, role: &str) -> String {
+    let grant = quote::literal(&format!("GRANT USAGE ON SCHEMA %I TO {}", role.replace('%', "%%")));
+    let body = format!(
+        "BEGIN EXECUTE (SELECT pg_catalog.format({grant}, n.nspname) FROM pg_catalog.pg_extension e \
+         JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = {}); END",
+        quote::literal(extension)
+    );
+    format!("DO {}", quote::dollar(&body))
 }
 
 /// One statement a line.

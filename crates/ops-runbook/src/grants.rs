@@ -51,7 +51,7 @@ pub async fn grants(
     }
     for (name, target) in config.redis.iter().filter(|(name, _)| chosen(name)) {
         let redis = RedisTarget::connect_lazily(name, &target.url, RedisOptions::from(&target.config))?;
-        grants.push(of_redis(&redis, role));
+        grants.push(of_redis(&redis, role)?);
     }
     Ok(grants)
 }
@@ -73,13 +73,13 @@ pub async fn grants_of_urls(
     }
     if let Some(url) = redis {
         let redis = RedisTarget::connect_lazily("redis", url, RedisOptions::default())?;
-        grants.push(of_redis(&redis, role));
+        grants.push(of_redis(&redis, role)?);
     }
     Ok(grants)
 }
 
 async fn of_postgres(cx: &Context, postgres: &PgTarget, role: Option<&str>) -> Result<TargetGrants> {
-    let role = role.map_or_else(|| postgres.role(), str::to_owned);
+    let role = named(role.map_or_else(|| postgres.role(), str::to_owned), char::is_control)?;
     let (provider, doubt) = provider(cx, postgres).await;
     let databases = postgres.databases(cx).await?;
     let databases: Vec<String> =
@@ -97,15 +97,26 @@ async fn of_postgres(cx: &Context, postgres: &PgTarget, role: Option<&str>) -> R
     })
 }
 
-fn of_redis(redis: &RedisTarget, role: Option<&str>) -> TargetGrants {
-    let role = role.unwrap_or_else(|| redis.user()).to_owned();
-    TargetGrants {
+fn of_redis(redis: &RedisTarget, role: Option<&str>) -> Result<TargetGrants> {
+    let is_odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '"' | '\'' | '\\');
+    let role = named(role.unwrap_or_else(|| redis.user()).to_owned(), is_odd)?;
+    Ok(TargetGrants {
         target: redis.name().to_owned(),
         address: redis.address().to_owned(),
         program: "redis-cli",
         administrator: "an administrator",
         script: ops_cache::grants(redis, &role),
         role,
+    })
+}
+
+/// A role's name that stays one in a script: with a line break in it, its end would be a command of its own, run by an
+/// administrator.
+fn named(role: String, is_odd: impl Fn(char) -> bool) -> Result<String> {
+    match role.is_empty() || role.contains(is_odd) {
+        true => Err(Error::new(ErrorKind::InvalidInput, "print its grants")
+            .because(format!("{role:?} is no name for a role that a script could hold"))),
+        false => Ok(role),
     }
 }
 

@@ -40,6 +40,8 @@ fn page(grants: &TargetGrants, configured: bool) -> String {
         "psql" => ("--", format!("ops grants {which} | psql -X -v ON_ERROR_STOP=1 URL, as {administrator}")),
         _ => ("#", "with redis-cli as an administrator; ACL SAVE or CONFIG REWRITE keeps it".to_owned()),
     };
+    // A comment ends with its line, and a database's name is part of the address.
+    let address = address.replace(char::is_control, "?");
     format!(
         "{comment} {target} ({address}): what {role} needs to see everything that ops checks\n\
          {comment} {how}\n{}\n",

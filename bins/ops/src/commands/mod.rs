@@ -17,7 +17,7 @@ use ops_core::{Context, Error, Secret, exit};
 use ops_runbook::config::{Config, ConfigErrors};
 
 use crate::cli::{Cli, Command, Global};
-use crate::surroundings::Real;
+use crate::surroundings::{self, Real};
 use crate::{output, signals};
 
 /// Why a command ends without a result.
@@ -80,6 +80,9 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     }
 }
 
+/// Bytes of a configuration: more than anybody writes.
+const LARGEST: u64 = 16 << 20;
+
 /// The file that `--config` names, else ops.toml here.
 fn config_path(global: &Global) -> PathBuf {
     global.config.clone().unwrap_or_else(|| PathBuf::from("ops.toml"))
@@ -88,7 +91,7 @@ fn config_path(global: &Global) -> PathBuf {
 /// Reads the configuration, or says how to get one.
 fn read_config(global: &Global) -> Result<Config, Failure> {
     let path = config_path(global);
-    let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
+    let text = surroundings::read(&path, LARGEST).map_err(|error| match error.kind() {
         ErrorKind::NotFound if global.config.is_none() => {
             Error::new(ops_core::ErrorKind::Configuration, "find a configuration")
                 .because("there is no ops.toml in this directory")

@@ -9,7 +9,6 @@ use crate::measurement::Measurement;
 use crate::remedy::Remedy;
 use crate::report::ProbeReport;
 use crate::result::ProbeResult;
-use crate::status::Status;
 use crate::threshold::Threshold;
 use crate::unit::Unit;
 
@@ -18,18 +17,8 @@ fn result(group: &str, probe: &str, place: &str, report: ProbeReport) -> ProbeRe
         Some((target, database)) => (target, Some(database.to_owned())),
         None => (place, None),
     };
-    let mut result = ProbeResult {
-        probe: probe.to_owned(),
-        target: target.to_owned(),
-        database,
-        group: group.to_owned(),
-        status: Status::Unknown,
-        summary: String::new(),
-        measurements: vec![],
-        findings: vec![],
-        unseen: vec![],
-        took_ms: 3.1,
-    };
+    let mut result =
+        ProbeResult { database, group: group.to_owned(), took_ms: 3.1, ..ProbeResult::empty(probe, target) };
     result.fill(Ok(report));
     result
 }

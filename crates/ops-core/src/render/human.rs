@@ -127,11 +127,10 @@ fn problem(page: &mut Page, cluster: &Cluster<'_>, full: bool) {
         before = Some(entry);
     }
     if cluster.more > 0 {
-        page.text(&format!(
-            "… and {} more {}: ops check -v",
-            cluster.more,
-            text::line(cluster.entries[0].code)
-        ));
+        let code = text::line(cluster.entries[0].code);
+        // All that the report holds is told in full; the rest it has only counted.
+        let how = if full { "" } else { ": ops check -v" };
+        page.text(&format!("… and {} more {code}{how}", cluster.more));
     }
 }
 

@@ -12,7 +12,7 @@ const MARGIN: usize = 2;
 /// Width of the longest severity word and the gap behind it.
 const WORD: usize = 10;
 /// A column grows with what it holds, up to here; what is longer puts its message on the next line.
-const MAX_PROBE: usize = 24;
+const MAX_PROBE: usize = 26;
 const MAX_PLACE: usize = 20;
 /// A message narrower than this reads worse than one under its heading.
 const MIN_MESSAGE: usize = 44;

@@ -17,6 +17,9 @@ use crate::words::count;
 /// Names listed for one cause: Nagios keeps 8 KiB of output, and NRPE less.
 const NAMES: usize = 5;
 
+/// Bytes of performance data: half of what Nagios keeps. What has labels, and may be many, is left out first.
+const PERFDATA: usize = 4096;
+
 /// For a Nagios-compatible scheduler: `STATUS: text|performance data`, then one line a problem. The exit code
 /// is the caller's, from the report's status.
 pub fn nagios(report: &HealthReport) -> String {
@@ -85,10 +88,10 @@ fn safe(text: &str) -> String {
 fn perfdata(report: &HealthReport) -> Vec<String> {
     let mut data = Vec::new();
     if let Some(score) = report.score {
-        data.push(format!("'score'={score};;;0;100"));
+        data.push((true, format!("'score'={score};;;0;100")));
     }
-    data.push(format!("'coverage'={}%;;;0;100", number(report.coverage * 100.0)));
-    data.push(format!("'time'={}s;;;0", number(report.cost.wall_ms / 1000.0)));
+    data.push((true, format!("'coverage'={}%;;;0;100", number(report.coverage * 100.0))));
+    data.push((true, format!("'time'={}s;;;0", number(report.cost.wall_ms / 1000.0))));
     let mut labels: HashMap<String, usize> = HashMap::new();
     for result in &report.probes {
         for measurement in &result.measurements {
@@ -98,10 +101,25 @@ fn perfdata(report: &HealthReport) -> Vec<String> {
             if *times > 1 {
                 label.push_str(&format!("#{times}"));
             }
-            data.push(point(&label, measurement));
+            data.push((measurement.labels.is_empty(), point(&label, measurement)));
         }
     }
-    data
+    fitting(data)
+}
+
+/// As many as fit, in their order; those without labels count first.
+fn fitting(points: Vec<(bool, String)>) -> Vec<String> {
+    let mut left = PERFDATA;
+    let mut kept = vec![false; points.len()];
+    for plain in [true, false] {
+        for (index, (is_plain, point)) in points.iter().enumerate() {
+            if *is_plain == plain && point.len() < left {
+                left -= point.len() + 1;
+                kept[index] = true;
+            }
+        }
+    }
+    points.into_iter().zip(kept).filter(|(_, kept)| *kept).map(|((_, point), _)| point).collect()
 }
 
 /// `target/database.probe.name{key:value}`. A label may hold neither `=` nor a quote.

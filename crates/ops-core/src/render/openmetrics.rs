@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::text;
 use crate::finding::Severity;
 use crate::health::HealthReport;
 use crate::measurement::Measurement;
@@ -178,7 +179,7 @@ fn label_name(key: &str) -> String {
     }
 }
 
-/// Label values may hold anything but what would end them.
+/// Label values may hold anything but what would end them, or act on a terminal.
 fn escape(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for c in value.chars() {
@@ -186,6 +187,8 @@ fn escape(value: &str) -> String {
             '\\' => out.push_str("\\\\"),
             '"' => out.push_str("\\\""),
             '\n' => out.push_str("\\n"),
+            // Somebody may look at it in a terminal.
+            _ if text::acts(c) => out.extend(c.escape_unicode()),
             _ => out.push(c),
         }
     }

@@ -32,12 +32,19 @@ pub(super) fn lines(text: &str) -> Vec<String> {
     text.trim().lines().map(indented).collect()
 }
 
+/// A statement to be typed as it stands; `None` where what can be shown is another than what is meant: a name with a
+/// tab in it would become another name.
+pub(super) fn exact(text: &str) -> Option<Vec<String>> {
+    let shown = lines(text);
+    (shown.join("\n") == text.trim()).then_some(shown)
+}
+
 fn is_break(c: char) -> bool {
     matches!(c, '\n' | '\r' | '\t' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
 /// Control characters, and the invisible ones that reorder or hide what stands beside them.
-fn acts(c: char) -> bool {
+pub(super) fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
@@ -108,6 +115,15 @@ mod tests {
             assert_eq!(line(text), expected);
         }
         assert_eq!(lines("SELECT 1\n  FROM\tt;\u{1b}\n"), ["SELECT 1", "  FROM t;\\u{1b}"]);
+    }
+
+    #[test]
+    fn a_statement_is_shown_as_it_is_or_not_at_all() {
+        let two = "SELECT 1\n  FROM t;";
+        assert_eq!(exact(two).unwrap().join("\n"), two);
+        for other in ["DROP INDEX \"idx\ta\";", "DROP INDEX \"a \nb\";", "DROP INDEX \"a\u{1b}\";"] {
+            assert_eq!(exact(other), None, "{other:?}");
+        }
     }
 
     #[test]

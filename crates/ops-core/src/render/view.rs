@@ -29,7 +29,8 @@ pub(super) struct Next {
 impl Next {
     fn of(finding: &Finding, probe: &str) -> Next {
         let remedy = finding.remedy.as_ref();
-        let statement = remedy.and_then(|remedy| remedy.statement.as_deref()).map(text::lines);
+        let statement =
+            remedy.and_then(|remedy| remedy.statement.as_deref()).map(|statement| typed(statement, probe));
         match (remedy.and_then(|remedy| remedy.task.as_deref().zip(Some(&remedy.args))), statement) {
             (Some((task, args)), by_hand) => Next { command: vec![text::maintain(task, args)], by_hand },
             (None, Some(command)) => Next { command, by_hand: None },
@@ -40,6 +41,11 @@ impl Next {
     fn explain(probe: &str) -> Next {
         Next { command: vec![format!("ops explain {}", text::line(probe))], by_hand: None }
     }
+}
+
+/// A statement as it is to be typed; or, where it cannot be shown as it is, what tells it exactly.
+fn typed(statement: &str, probe: &str) -> Vec<String> {
+    text::exact(statement).unwrap_or_else(|| vec![format!("ops check --only {} -o json", text::line(probe))])
 }
 
 /// One thing that needs attention, or is worth knowing.
@@ -120,9 +126,21 @@ pub(super) fn problems(report: &HealthReport, cap: usize) -> Vec<Cluster<'_>> {
             if let Some(entry) = over_bounds(result, status) {
                 add(&mut clusters, status, cap, entry);
             }
+            if status == Status::Warning {
+                left_out(&mut clusters, result);
+            }
         }
     }
     clusters
+}
+
+/// Counts what the result itself left out.
+fn left_out(clusters: &mut [Cluster<'_>], result: &ProbeResult) {
+    let of_result =
+        |cluster: &&mut Cluster<'_>| cluster.entries.iter().any(|e| std::ptr::eq(e.result, result));
+    if let Some(last) = clusters.iter_mut().rev().find(of_result) {
+        last.more += result.findings_left_out;
+    }
 }
 
 /// What is worth knowing, one entry a code and target.
@@ -258,7 +276,7 @@ pub(super) fn hidden(report: &HealthReport) -> Vec<Hidden> {
             place: place(group.target, database.filter(|_| shared)),
             probes: group.results.iter().map(name).collect(),
             cause: group.cause,
-            fix: fix.map(text::lines),
+            fix: fix.map(|fix| typed(fix, &group.results[0].probe)),
         });
     }
     shown
@@ -327,9 +345,17 @@ pub(super) fn time(report: &HealthReport) -> String {
     report.at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-/// `score 62/100 fair`, or that it cannot be told.
+/// Below this share of probes that could tell, a score is a figure and no praise.
+const COVERED: f64 = 0.9;
+/// From here on its word is praise.
+const PRAISE: u8 = 50;
+
+/// `score 62/100 fair`, `score 100/100 of what was seen`, or that it cannot be told.
 pub(super) fn score(report: &HealthReport) -> String {
     match report.score {
+        Some(score) if report.coverage < COVERED && score >= PRAISE => {
+            format!("score {score}/100 of what was seen")
+        }
         Some(score) => format!("score {score}/100 {}", crate::score::word(score)),
         None => "score: cannot be told".to_owned(),
     }

@@ -23,6 +23,7 @@ static SPEC: ProbeSpec = ProbeSpec {
             ("pg.reachable.down", "nothing accepts connections at the address, or it does not answer"),
             ("pg.reachable.full", "it has no connection left for us (SQLSTATE 53300)"),
             ("pg.reachable.slow", "it answers, and takes long to do so"),
+            ("pg.reachable.gone", "it answered at first, and none of the last probes got an answer"),
         ],
         versions: "PostgreSQL 14 and later",
         cost: "one connection and one round trip",

@@ -345,7 +345,9 @@ mod tests {
 
     #[test]
     fn columns_follow_the_extension_and_not_the_server() {
-        let sql = |version: &str| counters_sql(&Extension { version: version.into(), schema: "ext".into() });
+        let sql = |version: &str| {
+            counters_sql(&Extension { version: version.into(), schema: "ext".into(), usable: true })
+        };
         assert!(sql("1.7").contains("total_time") && !sql("1.7").contains("_info"));
         assert!(sql("1.8").contains("total_exec_time") && !sql("1.8").contains("_info"));
         assert!(sql("1.10").contains("ext.pg_stat_statements_info"));

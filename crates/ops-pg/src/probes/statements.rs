@@ -215,7 +215,7 @@ mod tests {
             let state = State {
                 entries: 10,
                 max: 5000,
-                installed: Extension { version: installed.into(), schema: "public".into() },
+                installed: Extension { version: installed.into(), schema: "public".into(), usable: true },
                 available: available.map(str::to_owned),
                 database: "shop".into(),
             };

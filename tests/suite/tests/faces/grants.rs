@@ -64,3 +64,19 @@ fn it_needs_a_target_that_is_there() {
     assert_eq!(said.code, Some(64), "{said:?}");
     assert!(said.stderr.contains("\"mian\""), "{said:?}");
 }
+
+/// The script goes to an administrator's psql or redis-cli: a line of it that a name made would be run.
+#[test]
+fn a_name_makes_no_line_of_its_own() {
+    let postgres = "postgres://mon@127.0.0.1:1/sh%0AALTER%20ROLE%20evil%20SUPERUSER%3B--op";
+    let said = ops(&["grants", "--postgres", postgres]);
+    assert!(!said.stdout.lines().any(|line| line.starts_with("ALTER")), "{said:?}");
+    for (target, url, role) in [
+        ("--postgres", "postgres://mon@127.0.0.1:1/shop", "mon\nALTER ROLE evil SUPERUSER; --"),
+        ("--redis", "redis://127.0.0.1:1", "m\nFLUSHALL\n#"),
+        ("--redis", "redis://127.0.0.1:1", "m allkeys"),
+    ] {
+        let said = ops(&["grants", target, url, "--role", role]);
+        assert_eq!((said.code, &*said.stdout), (Some(64), ""), "{said:?}");
+    }
+}

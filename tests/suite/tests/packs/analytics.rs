@@ -82,8 +82,12 @@ fn faults() -> Vec<Fault> {
         Fault::warning(
             "dead-rows",
             [Sql("UPDATE tasks SET title = title || '!' WHERE id % 2 = 0")],
-            // One cause, and two things to see of it.
-            &[("pg.dead_tuples", "pg.table.dead_rows"), ("pg.vacuum_backlog", "pg.vacuum.overdue")],
+            // One cause, and three things to see of it.
+            &[
+                ("pg.dead_tuples", "pg.table.dead_rows"),
+                ("pg.stale_statistics", "pg.statistics.stale"),
+                ("pg.vacuum_backlog", "pg.vacuum.overdue"),
+            ],
         ),
         Fault::critical("sessions-used-up", [Sessions(52)], &[("pg.connections", "pg.connections.high")]),
         Fault::critical(
@@ -103,7 +107,17 @@ fn faults() -> Vec<Fault> {
         ),
         Fault::warning(
             "cache-nearly-full",
-            [Redis("SETEX filler 300 x"), Redis("SETRANGE filler 12100000 x")],
+            // In parts: a single value of this size can be a slow command by itself.
+            [
+                Redis("SETEX filler:1 300 x"),
+                Redis("SETRANGE filler:1 3000000 x"),
+                Redis("SETEX filler:2 300 x"),
+                Redis("SETRANGE filler:2 3000000 x"),
+                Redis("SETEX filler:3 300 x"),
+                Redis("SETRANGE filler:3 3000000 x"),
+                Redis("SETEX filler:4 300 x"),
+                Redis("SETRANGE filler:4 3000000 x"),
+            ],
             &[("redis.memory", "redis.memory.high")],
         ),
         Fault::critical(

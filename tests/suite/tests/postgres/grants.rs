@@ -1,19 +1,21 @@
 //! What `ops grants` gives is enough to see, and not enough to read.
 
+use std::time::Duration;
+
 use ops_core::{Context, ProbeSet, Secret, Status};
 use ops_pg::{PgConfig, PgTarget, grants};
 use ops_testkit::{Role, TestDb, on_each_postgres};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
 /// Runs the script as `psql` would: in the databases that it names.
-async fn apply(db: &TestDb, role: &str) {
+async fn apply(db: &TestDb, role: &str) -> sqlx::Result<()> {
     let script = grants(role, &[db.name().to_owned()]);
     let mut connection = db.connect().await.unwrap();
     for part in script.split("\\connect ") {
         let sql = part.strip_prefix(db.name()).unwrap_or(part).to_owned();
-        connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
     }
-    connection.close().await.unwrap();
+    connection.close().await
 }
 
 on_each_postgres!(least_privilege_sees_everything_and_reads_nothing, async |db: TestDb| {
@@ -25,7 +27,7 @@ on_each_postgres!(least_privilege_sees_everything_and_reads_nothing, async |db: 
     .await;
     let role = db.role(Role::Nobody);
     for _ in 0..2 {
-        apply(&db, &role).await;
+        apply(&db, &role).await.unwrap();
     }
 
     let target =
@@ -62,12 +64,38 @@ on_each_postgres!(an_impostor_is_not_called, async |db: TestDb| {
            AS $$ BEGIN RAISE 'called'; END $$"
     ))
     .await;
-    let url = Secret::from(db.url_as(Role::Nobody));
-    let target = PgTarget::connect_lazily("main", &url, PgConfig::default()).unwrap();
-    let mut set = ProbeSet::new("test");
-    target.add_all_to(&mut set);
-    let report = set.run(&Context::new()).await;
-    let sequences = report.probes.iter().find(|probe| probe.probe == "pg.sequences").unwrap();
-    assert_eq!(sequences.status, Status::Unknown);
-    assert!(sequences.summary.contains("hidden"), "{sequences:#?}");
+    // One that a superuser owns could be replaced, as long as the schema is somebody else's.
+    for change in ["", "ALTER FUNCTION ops.sequence_last_value(oid) OWNER TO CURRENT_USER"] {
+        db.execute(change).await;
+        let url = Secret::from(db.url_as(Role::Nobody));
+        let target = PgTarget::connect_lazily("main", &url, PgConfig::default()).unwrap();
+        let mut set = ProbeSet::new("test");
+        target.add_all_to(&mut set);
+        let report = set.run(&Context::new()).await;
+        let sequences = report.probes.iter().find(|probe| probe.probe == "pg.sequences").unwrap();
+        assert_eq!(sequences.status, Status::Unknown);
+        assert!(sequences.summary.contains("hidden"), "{sequences:#?}");
+    }
+    let refused = apply(&db, &nobody).await.unwrap_err().to_string();
+    assert!(refused.contains("schema ops is not owned by a superuser"), "{refused}");
+});
+
+// An extension may be in a schema that is closed, and says no more than "permission denied" then.
+on_each_postgres!(a_closed_schema_is_named_and_opened, async |db: TestDb| {
+    db.execute("CREATE SCHEMA closed; CREATE EXTENSION pg_stat_statements SCHEMA closed").await;
+    let (monitor, role) = (db.role(Role::Monitor), Role::Monitor);
+    let look = async || {
+        let url = Secret::from(db.url_as(role));
+        let target = PgTarget::connect_lazily("main", &url, PgConfig::default()).unwrap();
+        let mut set = ProbeSet::new("test");
+        target.add_all_to(&mut set);
+        let report = set.run(&Context::new().with_window_gap(Duration::from_millis(100))).await;
+        report.probes.into_iter().find(|probe| probe.probe == "pg.slow_queries").unwrap()
+    };
+    let closed = look().await;
+    let fix = closed.unseen.first().and_then(|unseen| unseen.fix.clone());
+    assert_eq!(fix, Some(format!("GRANT USAGE ON SCHEMA closed TO {monitor};")), "{closed:#?}");
+    apply(&db, &monitor).await.unwrap();
+    let open = look().await;
+    assert_eq!(open.status, Status::Ok, "{open:#?}");
 });

@@ -129,6 +129,19 @@ impl Trial<'_> {
     /// Whether we can become the role, and row security holds it.
     async fn role(&mut self, isolation: &IsolationConfig) -> Result<bool> {
         let capabilities = self.pg.capabilities(self.cx).await?;
+        if capabilities.superuser {
+            let what = format!(
+                "what is looked through runs its users' own functions, and one of them could take back the rights of {}, \
+                 a superuser",
+                capabilities.role
+            );
+            let fix = format!(
+                "let ops log in as the role of `ops grants`, and GRANT {} TO it",
+                ident(&isolation.role)
+            );
+            self.unseen(what, Some(fix));
+            return Ok(false);
+        }
         let rows = self.pg.read(self.cx, &filled(ROLE, isolation, &[], capabilities.major())).await?;
         let name = &isolation.role;
         let Some(row) = rows.first() else {

@@ -1,7 +1,7 @@
 //! What is asked as a tenant.
 
 use crate::config::{IsolationConfig, TenantConfig};
-use crate::quote::{ident, literal};
+use crate::quote::{dollar, ident, literal};
 
 /// Serves PostgreSQL 14 and later. The role to become, and whether we may.
 pub(super) const ROLE: &str = "
@@ -11,8 +11,8 @@ SELECT r.rolsuper AS superuser, r.rolbypassrls AS bypasses,
 
 /// Serves PostgreSQL 14 and later. The relations that are named, and every view over them, each with its tenant
 /// column where it has one, and with the columns that a copied row can have: the server alone writes generated ones,
-/// and a copied key would be refused as taken, whatever row security says. A default by a sequence wants a right of its
-/// own, so that a refusal would prove nothing: those are copied.
+/// and a key that a default makes need not be copied. A default by a sequence wants a right of its own, so that a refusal
+/// would prove nothing, and a sequence that is drawn from is not rolled back: those are copied, identities too.
 pub(super) const RELATIONS: &str = "
 WITH RECURSIVE shown AS (
   SELECT c.oid, true AS named
@@ -35,8 +35,8 @@ SELECT n.nspname || '.' || c.relname AS plain_name,
        quote_ident(a.attname) AS tenant_column,
        (SELECT string_agg(quote_ident(f.attname), ', ' ORDER BY f.attnum)
           FROM pg_attribute f
-         WHERE f.attrelid = c.oid AND f.attnum > 0 AND NOT f.attisdropped AND f.attgenerated = '' AND f.attidentity = ''
-           AND (f.attname = a.attname OR NOT f.atthasdef
+         WHERE f.attrelid = c.oid AND f.attnum > 0 AND NOT f.attisdropped AND f.attgenerated = ''
+           AND (f.attname = a.attname OR f.attidentity <> '' OR NOT f.atthasdef
                 OR NOT EXISTS (SELECT FROM pg_index i
                                 WHERE i.indrelid = c.oid AND i.indisunique AND f.attnum = ANY (i.indkey::int2[]))
                 OR EXISTS (SELECT FROM pg_attrdef v
@@ -119,7 +119,7 @@ pub(super) fn writes(
         (
             "insert a row for",
             format!(
-                "INSERT INTO {table} ({copied}) SELECT {copied} FROM \
+                "INSERT INTO {table} ({copied}) OVERRIDING SYSTEM VALUE SELECT {copied} FROM \
                  (SELECT (jsonb_populate_record(r, jsonb_build_object({key}, {theirs}))).* \
                  FROM {table} r WHERE {column} = {mine} LIMIT 1) copy"
             ),
@@ -137,17 +137,23 @@ pub(super) fn writes(
             true => (cursor, "OPEN own; MOVE own;"),
             false => (String::new(), ""),
         };
-        (what, counted(&tenant(isolation, own), &declare, open, &statement))
+        (what, counted(&tenant(isolation, own), table, &declare, open, &statement))
     })
     .into()
 }
 
 /// RETURNING would apply the policies for reading as well, and hide what only those for writing let through: the
-/// rows are counted by the server.
-fn counted(tenant: &str, declare: &str, open: &str, statement: &str) -> String {
-    format!(
-        "{tenant}; DO $ops_try$ DECLARE n bigint; {declare} BEGIN {open} {statement}; GET DIAGNOSTICS n = ROW_COUNT; \
-         PERFORM pg_catalog.set_config('ops.rows', n::text, true); END $ops_try$; \
-         SELECT pg_catalog.current_setting('ops.rows')::bigint AS rows"
-    )
+/// rows are counted by the server. Row security has let a row through that its table then refuses as one that it has
+/// already: policies are asked before the indexes are.
+fn counted(tenant: &str, table: &str, declare: &str, open: &str, statement: &str) -> String {
+    let body = format!(
+        "DECLARE n bigint; space text; refusing text; {declare} BEGIN {open} {statement}; GET DIAGNOSTICS n = ROW_COUNT; \
+         PERFORM pg_catalog.set_config('ops.rows', n::text, true); \
+         EXCEPTION WHEN unique_violation THEN \
+         GET STACKED DIAGNOSTICS space = SCHEMA_NAME, refusing = TABLE_NAME; \
+         IF pg_catalog.format('%I.%I', space, refusing) <> {} THEN RAISE; END IF; \
+         PERFORM pg_catalog.set_config('ops.rows', '1', true); END",
+        literal(table)
+    );
+    format!("{tenant}; DO {}; SELECT pg_catalog.current_setting('ops.rows')::bigint AS rows", dollar(&body))
 }

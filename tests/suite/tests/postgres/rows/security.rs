@@ -1,6 +1,6 @@
 use ops_core::Status;
 use ops_pg::{IsolationConfig, PgConfig, TenantConfig};
-use ops_testkit::TestDb;
+use ops_testkit::{Role, TestDb};
 
 use super::{Held, Row, run};
 
@@ -24,13 +24,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Row {
             config: || PgConfig::default().with_isolation([isolation()]),
             ..Row::of("pg.rls_isolation", Status::Critical, "pg.rls_isolation.leak", |db| {
-                run(
-                    db,
-                    "CREATE TABLE notes (tenant int); INSERT INTO notes VALUES (1), (2);
-                     ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
-                     CREATE POLICY own ON notes USING (tenant = current_setting('app.tenant')::int);
-                     CREATE VIEW all_notes AS SELECT * FROM notes; GRANT SELECT ON notes, all_notes TO pg_monitor",
-                )
+                Box::pin(leaking(db))
             })
         }
         .about(|_| "public.all_notes".into()),
@@ -52,6 +46,22 @@ pub(crate) fn rows() -> Vec<Row> {
         })
         .about(|_| "open_house".into()),
     ]
+}
+
+/// A view without row security over a table that has it. A superuser is refused: what it is to see, the monitoring role
+/// sees.
+async fn leaking(db: &TestDb) -> Held {
+    db.execute(
+        "CREATE TABLE notes (tenant int); INSERT INTO notes VALUES (1), (2);
+         ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY own ON notes USING (tenant = current_setting('app.tenant')::int);
+         CREATE VIEW all_notes AS SELECT * FROM notes; GRANT SELECT ON notes, all_notes TO pg_monitor",
+    )
+    .await;
+    let (monitor, nobody) = (db.url_as(Role::Monitor), db.url_as(Role::Nobody));
+    Held::new()
+        .at(move |role| if role == Role::Nobody { nobody.clone() } else { monitor.clone() })
+        .fixed_at(db.url())
 }
 
 fn second_superusers_name(db: &TestDb) -> String {
