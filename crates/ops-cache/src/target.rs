@@ -16,6 +16,7 @@ use crate::connect;
 use crate::error::{Peer, of_redis};
 use crate::info::Info;
 use crate::probe::{BoundProbe, RedisProbe, registry};
+use crate::probes::settings::{self, Settings};
 
 /// A Redis or Valkey server. Cheap to clone; clones share the connection.
 ///
@@ -71,6 +72,7 @@ struct Session {
     /// Asking again would add nothing but entries to the server's ACL LOG.
     info_refused: Option<Error>,
     info: Option<Arc<InfoReading>>,
+    settings: Option<Arc<Settings>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -200,6 +202,18 @@ impl RedisTarget {
         let reading = Arc::new(InfoReading { info: Info::parse(&text), at: cx.now(), read: Instant::now() });
         session.info = Some(Arc::clone(&reading));
         Ok(reading)
+    }
+
+    /// What the server is set to log, asked for once a run; that it is hidden is an answer.
+    pub(crate) async fn settings(&self, cx: &Context) -> Result<Arc<Settings>> {
+        let mut session = self.session(cx).await?;
+        if let Some(settings) = &session.settings {
+            return Ok(Arc::clone(settings));
+        }
+        let answer = self.exchange(cx, &mut session, "run CONFIG GET", &settings::get()).await;
+        let settings = Arc::new(Settings::of(answer)?);
+        session.settings = Some(Arc::clone(&settings));
+        Ok(settings)
     }
 
     /// Sends one command that reads. `operation` is a verb phrase for messages, such as `run PING`. Returns the

@@ -22,3 +22,5 @@ mod rows;
 mod sentinel;
 #[path = "redis/silent.rs"]
 mod silent;
+#[path = "redis/unseen.rs"]
+mod unseen;

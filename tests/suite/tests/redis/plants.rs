@@ -196,3 +196,18 @@ pub(crate) async fn stalled(server: &RedisServer) -> Planted {
     redis::cmd("EVAL").arg(count).arg(0).exec_async(&mut connection).await.unwrap();
     Planted::default()
 }
+
+/// A monitor that would keep what takes five seconds.
+pub(crate) async fn barely_watched(server: &RedisServer) -> Planted {
+    run(server, "CONFIG SET latency-monitor-threshold 5000").await;
+    Planted::default()
+}
+
+/// A long pause, and a short one after it. The monitor keeps one a second.
+pub(crate) async fn stalled_before(server: &RedisServer) -> Planted {
+    run(server, "CONFIG SET latency-monitor-threshold 5").await;
+    run(server, "DEBUG SLEEP 0.4").await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    run(server, "DEBUG SLEEP 0.01").await;
+    Planted::default()
+}

@@ -255,9 +255,28 @@ fn waiting() -> Vec<Row> {
             plant!(plants::unwatched),
         )
         .with_before(&["CONFIG SET latency-monitor-threshold 100"]),
+        Row::new(
+            "redis.latency",
+            Status::Ok,
+            "redis.latency.unwatched",
+            Named("latency-monitor-threshold"),
+            plant!(plants::barely_watched),
+        )
+        .with_before(&["CONFIG SET latency-monitor-threshold 100"]),
         Row::new("redis.latency", Warning, "redis.latency.event", Named("command"), plant!(plants::stalled))
             .with_bounds(const { &[warning("event", 5.0)] }),
+        Row::new(
+            "redis.latency",
+            Warning,
+            "redis.latency.event",
+            Named("command"),
+            plant!(plants::stalled_before),
+        )
+        .local()
+        .with_settings(&[("enable-debug-command", "yes")])
+        .with_bounds(const { &[warning("event", 300.0)] }),
         Row::new("redis.slowlog", Warning, "redis.slowlog.slow", Named("EVAL"), plant!(plants::stalled))
+            .with_before(&["CONFIG SET slowlog-log-slower-than 5000"])
             .with_bounds(const { &[("slowest", from(Some(5.0), Some(60e3)))] }),
         Row::new(
             "redis.slowlog",
