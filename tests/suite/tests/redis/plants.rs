@@ -126,8 +126,23 @@ pub(crate) async fn rejected_clients(server: &RedisServer) -> Planted {
     Planted::default()
 }
 
-/// A directory where the snapshot's file should be.
+/// Without save points nothing waits for a snapshot: writes go on after one that failed.
 pub(crate) async fn failed_save(server: &RedisServer) -> Planted {
+    fail_to_save(server, "").await;
+    run(server, "SET b 2").await;
+    Planted::default()
+}
+
+/// With save points, writes are refused after a snapshot that failed.
+pub(crate) async fn refused_writes(server: &RedisServer) -> Planted {
+    fail_to_save(server, "3600 1").await;
+    let refused = ask::<()>(server, "SET b 2").await.unwrap_err();
+    assert_eq!(refused.code(), Some("MISCONF"), "{refused}");
+    Planted::default()
+}
+
+/// A directory where the snapshot's file should be.
+async fn fail_to_save(server: &RedisServer, save_points: &str) {
     let [_, dir]: [String; 2] = ask(server, "CONFIG GET dir").await.unwrap();
     let obstacle = PathBuf::from(dir).join("dump.rdb");
     match server.container() {
@@ -140,7 +155,8 @@ pub(crate) async fn failed_save(server: &RedisServer) -> Planted {
     run(server, "SET a 1").await;
     run(server, "BGSAVE").await;
     until(server, "rdb_last_bgsave_status", |status: String| status == "err").await;
-    Planted::default()
+    let mut connection = connect(server).await.unwrap();
+    redis::cmd("CONFIG").arg(&["SET", "save", save_points]).exec_async(&mut connection).await.unwrap();
 }
 
 /// A directory where the rewritten file should be.

@@ -155,6 +155,8 @@ fn reachable() -> Vec<Row> {
             .local()
             .with_settings(&[("enable-debug-command", "yes")]),
         Row::new(NAME, Critical, "redis.server.busy", Address, plant!(silent::busy)),
+        Row::new(NAME, Critical, "redis.server.busy", Address, plant!(replica::that_serves_nothing_stale)),
+        Row::new(NAME, Critical, "redis.server.refuses_writes", Address, plant!(plants::refused_writes)),
         Row::new(NAME, Critical, "redis.server.full", Address, plant!(full::of_clients)),
         Row::new(NAME, Warning, "redis.server.slow", Address, plant!(silent::far_away)),
     ]
@@ -313,10 +315,17 @@ fn durability() -> Vec<Row> {
     const NAME: &str = "redis.persistence";
     const REPLICATION: &str = "redis.replication";
     vec![
-        Row::new(NAME, Critical, "redis.persistence.save_failed", SAVED, plant!(plants::failed_save)),
-        Row::new(NAME, Warning, "redis.persistence.rewrite_failed", SAVED, plant!(plants::failed_rewrite))
-            .local()
-            .with_settings(&[("appendonly", "yes")]),
+        Row::new(NAME, Warning, "redis.persistence.save_failed", SAVED, plant!(plants::failed_save)),
+        Row::new(NAME, Critical, "redis.persistence.save_failed", SAVED, plant!(plants::refused_writes)),
+        Row::new(
+            NAME,
+            Warning,
+            "redis.persistence.rewrite_failed",
+            Named("append-only file"),
+            plant!(plants::failed_rewrite),
+        )
+        .local()
+        .with_settings(&[("appendonly", "yes")]),
         Row::new(NAME, Warning, "redis.persistence.unsaved", SAVED, plant!(plants::unsaved))
             .with_bounds(const { &[warning("unsaved", 0.0)] }),
         Row::new(
