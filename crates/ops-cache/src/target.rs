@@ -15,7 +15,7 @@ use crate::config::RedisOptions;
 use crate::connect;
 use crate::error::{Peer, of_redis};
 use crate::info::Info;
-use crate::probe::{BoundProbe, RedisProbe, registry};
+use crate::probe::{BoundProbe, RedisProbe, is_sentinel, registry};
 use crate::probes::settings::{self, Settings};
 
 /// A Redis or Valkey server. Cheap to clone; clones share the connection.
@@ -214,6 +214,14 @@ impl RedisTarget {
         let settings = Arc::new(Settings::of(answer)?);
         session.settings = Some(Arc::clone(&settings));
         Ok(settings)
+    }
+
+    /// Whether the server is a sentinel, which watches others and holds no data.
+    ///
+    /// # Errors
+    /// Those of [`RedisTarget::query`].
+    pub async fn is_sentinel(&self, cx: &Context) -> Result<bool> {
+        Ok(is_sentinel(&self.info(cx).await?.info))
     }
 
     /// Sends one command that reads. `operation` is a verb phrase for messages, such as `run PING`. Returns the

@@ -8,6 +8,8 @@ mod conformance;
 mod explains;
 #[path = "redis/full.rs"]
 mod full;
+#[path = "redis/grants.rs"]
+mod grants;
 #[path = "redis/plants.rs"]
 mod plants;
 #[path = "redis/probes.rs"]
