@@ -142,6 +142,14 @@ impl RedisTarget {
         &self.shared.user
     }
 
+    /// `redis-cli` with what reaches this server, for a person to type; never a password.
+    pub(crate) fn cli(&self) -> String {
+        match &self.shared.source {
+            Source::Url(address, _) => address.cli(),
+            Source::Given => "redis-cli".to_owned(),
+        }
+    }
+
     /// Whether it selects a database: each connection begins in number 0.
     pub(crate) fn selects(&self) -> bool {
         matches!(&self.shared.source, Source::Url(address, _) if address.database != 0)
@@ -204,6 +212,14 @@ impl RedisTarget {
         Ok(reading)
     }
 
+    /// Whether the server is a sentinel, which watches others and holds no data.
+    ///
+    /// # Errors
+    /// Those of [`RedisTarget::query`].
+    pub async fn is_sentinel(&self, cx: &Context) -> Result<bool> {
+        Ok(is_sentinel(&self.info(cx).await?.info))
+    }
+
     /// What the server is set to log, asked for once a run; that it is hidden is an answer.
     pub(crate) async fn settings(&self, cx: &Context) -> Result<Arc<Settings>> {
         let mut session = self.session(cx).await?;
@@ -214,14 +230,6 @@ impl RedisTarget {
         let settings = Arc::new(Settings::of(answer)?);
         session.settings = Some(Arc::clone(&settings));
         Ok(settings)
-    }
-
-    /// Whether the server is a sentinel, which watches others and holds no data.
-    ///
-    /// # Errors
-    /// Those of [`RedisTarget::query`].
-    pub async fn is_sentinel(&self, cx: &Context) -> Result<bool> {
-        Ok(is_sentinel(&self.info(cx).await?.info))
     }
 
     /// Sends one command that reads. `operation` is a verb phrase for messages, such as `run PING`. Returns the

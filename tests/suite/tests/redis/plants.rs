@@ -72,15 +72,23 @@ pub(crate) async fn keys_without_ttl(server: &RedisServer) -> Planted {
     Planted::default()
 }
 
-/// 60 hits and 140 misses.
-pub(crate) async fn misses(server: &RedisServer) -> Planted {
+/// Of so many look-ups three in ten are hits.
+async fn misses(server: &RedisServer, look_ups: usize) -> Planted {
     let mut pipe = redis::pipe();
     pipe.cmd("SET").arg(&["here", "1"]);
-    for look_up in 0..200 {
-        pipe.cmd("GET").arg(if look_up < 60 { "here" } else { "gone" });
+    for look_up in 0..look_ups {
+        pipe.cmd("GET").arg(if look_up % 10 < 3 { "here" } else { "gone" });
     }
     pipe.exec_async(&mut connect(server).await.unwrap()).await.unwrap();
     Planted::default()
+}
+
+pub(crate) async fn a_few_misses(server: &RedisServer) -> Planted {
+    misses(server, 200).await
+}
+
+pub(crate) async fn many_misses(server: &RedisServer) -> Planted {
+    misses(server, 2_000).await
 }
 
 pub(crate) async fn evictions(server: &RedisServer) -> Planted {
@@ -203,16 +211,6 @@ pub(crate) async fn unwatched(server: &RedisServer) -> Planted {
     Planted::default()
 }
 
-/// A script that keeps everybody waiting for some 0.1 s, and a monitor that notices. It counts: a script's own
-/// clock stands still.
-pub(crate) async fn stalled(server: &RedisServer) -> Planted {
-    run(server, "CONFIG SET latency-monitor-threshold 5").await;
-    let mut connection = connect(server).await.unwrap();
-    let count = "local n = 0; for i = 1, 10000000 do n = n + 1 end";
-    redis::cmd("EVAL").arg(count).arg(0).exec_async(&mut connection).await.unwrap();
-    Planted::default()
-}
-
 /// A monitor that would keep what takes five seconds.
 pub(crate) async fn barely_watched(server: &RedisServer) -> Planted {
     run(server, "CONFIG SET latency-monitor-threshold 5000").await;
@@ -225,5 +223,15 @@ pub(crate) async fn stalled_before(server: &RedisServer) -> Planted {
     run(server, "DEBUG SLEEP 0.4").await;
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     run(server, "DEBUG SLEEP 0.01").await;
+    Planted::default()
+}
+
+/// A script that keeps everybody waiting for some 0.1 s, and a monitor that notices. It counts: a script's own
+/// clock stands still.
+pub(crate) async fn stalled(server: &RedisServer) -> Planted {
+    run(server, "CONFIG SET latency-monitor-threshold 5").await;
+    let mut connection = connect(server).await.unwrap();
+    let count = "local n = 0; for i = 1, 10000000 do n = n + 1 end";
+    redis::cmd("EVAL").arg(count).arg(0).exec_async(&mut connection).await.unwrap();
     Planted::default()
 }

@@ -189,17 +189,14 @@ fn traffic() -> Vec<Row> {
     use Object::Named;
     use Status::{Critical, Ok, Warning};
     const NO_TTL: &str = "redis.keys.no_ttl";
+    const MISSES: &str = "redis.cache.hit_rate";
+    const KEYSPACE: Object = Named("keyspace");
     vec![
         Row::new("redis.no_ttl", Ok, NO_TTL, Named("db3"), plant!(plants::keys_without_ttl)),
         Row::new("redis.no_ttl", Warning, NO_TTL, Named("db3"), plant!(plants::keys_without_ttl))
             .with_bounds(const { &[warning("without_ttl", 50.0)] }),
-        Row::new(
-            "redis.hit_rate",
-            Critical,
-            "redis.cache.hit_rate",
-            Named("keyspace"),
-            plant!(plants::misses),
-        ),
+        Row::new("redis.hit_rate", Warning, MISSES, KEYSPACE, plant!(plants::a_few_misses)),
+        Row::new("redis.hit_rate", Critical, MISSES, KEYSPACE, plant!(plants::many_misses)),
         Row::new(
             "redis.evictions",
             Warning,
@@ -311,7 +308,7 @@ fn clustered() -> Vec<Row> {
 fn durability() -> Vec<Row> {
     use Object::Named;
     use Status::{Critical, Warning};
-    const SAVED: Object = Named("persistence");
+    const SAVED: Object = Named("snapshot");
     const NAME: &str = "redis.persistence";
     const REPLICATION: &str = "redis.replication";
     vec![
