@@ -70,9 +70,28 @@ impl Address {
         self.credentials.as_ref().and_then(|who| who.user.as_deref()).unwrap_or("default")
     }
 
+    /// `redis-cli` with what reaches the server, for a person to type. Who they are there is theirs to say: the user
+    /// of a check may read no key, and a password has no place on a command line.
+    pub(crate) fn cli(&self) -> String {
+        match self.info.addr() {
+            ConnectionAddr::Tcp(host, port) => format!("redis-cli -h {} -p {port}", quoted(host)),
+            ConnectionAddr::TcpTls { host, port, .. } => {
+                format!("redis-cli --tls -h {} -p {port}", quoted(host))
+            }
+            ConnectionAddr::Unix(path) => format!("redis-cli -s {}", quoted(&path.to_string_lossy())),
+            _ => "redis-cli".to_owned(),
+        }
+    }
+
     pub(crate) fn is_tls(&self) -> bool {
         matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
     }
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-:".contains(letter);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 fn display(addr: &ConnectionAddr) -> String {
@@ -109,6 +128,19 @@ mod tests {
             let address = parse(url).unwrap();
             assert_eq!((address.to_string().as_str(), address.user()), (shown, user), "{url}");
             assert!(!format!("{address:?} {:?}", address.info).contains("hunter2"), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_person_reaches_the_server_by_the_same_way() {
+        for (url, command) in [
+            ("redis://:hunter2@cache:7000/3", "redis-cli -h cache -p 7000"),
+            ("redis://ops@[::1]", "redis-cli -h ::1 -p 6379"),
+            ("rediss://ops:hunter2@cache", "redis-cli --tls -h cache -p 6379"),
+            ("redis+unix:///run/redis.sock?pass=hunter2", "redis-cli -s /run/redis.sock"),
+            ("redis+unix:///run/a b.sock", "redis-cli -s '/run/a b.sock'"),
+        ] {
+            assert_eq!(parse(url).unwrap().cli(), command, "{url}");
         }
     }
 

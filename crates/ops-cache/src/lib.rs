@@ -24,8 +24,13 @@
 //! What a probe sends changes nothing that another measures: `PING` and `INFO` count as no hit and no miss, and
 //! touch no key. The user needs `+ping +info`, and `+select` where the URL names a database other than 0. Four probes
 //! ask for more, and say which command they lack:
-//! `redis.latency` (`+latency|latest`), `redis.slowlog` (`+slowlog|get`, and `+config|get` while the log is empty),
-//! `redis.cluster` (`+cluster|info +cluster|nodes`) and `redis.sentinel` (`+sentinel|masters +sentinel|ckquorum`).
+//! `redis.latency` (`+latency|latest +latency|history`), `redis.slowlog` (`+slowlog|get`),
+//! `redis.cluster` (`+cluster|info +cluster|nodes`) and `redis.sentinel`
+//! (`+sentinel|masters +sentinel|replicas +sentinel|ckquorum`); [`grants`] prints them all.
+//!
+//! Whether the slow log and the latency monitor are kept stands in the server's configuration. While no entry proves it,
+//! both probes ask by `+config|get`, which also shows the passwords that stand there: a user who should not see those
+//! goes without, and both are unknown on a server with nothing to tell.
 
 mod address;
 mod config;
@@ -42,7 +47,7 @@ pub mod server;
 mod target;
 
 pub use config::{RedisConfig, RedisOptions, RootCertificate};
-pub use grants::grants;
+pub use grants::{grants, grants_on_sentinel};
 pub use info::{Info, Keyspace};
 pub use probe::{BoundProbe, RedisProbe, registry};
 pub use target::{InfoReading, RedisTarget};

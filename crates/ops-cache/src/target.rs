@@ -15,7 +15,8 @@ use crate::config::RedisOptions;
 use crate::connect;
 use crate::error::{Peer, of_redis};
 use crate::info::Info;
-use crate::probe::{BoundProbe, RedisProbe, registry};
+use crate::probe::{BoundProbe, RedisProbe, is_sentinel, registry};
+use crate::probes::settings::{self, Settings};
 
 /// A Redis or Valkey server. Cheap to clone; clones share the connection.
 ///
@@ -71,6 +72,7 @@ struct Session {
     /// Asking again would add nothing but entries to the server's ACL LOG.
     info_refused: Option<Error>,
     info: Option<Arc<InfoReading>>,
+    settings: Option<Arc<Settings>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -140,6 +142,14 @@ impl RedisTarget {
         &self.shared.user
     }
 
+    /// `redis-cli` with what reaches this server, for a person to type; never a password.
+    pub(crate) fn cli(&self) -> String {
+        match &self.shared.source {
+            Source::Url(address, _) => address.cli(),
+            Source::Given => "redis-cli".to_owned(),
+        }
+    }
+
     /// Whether it selects a database: each connection begins in number 0.
     pub(crate) fn selects(&self) -> bool {
         matches!(&self.shared.source, Source::Url(address, _) if address.database != 0)
@@ -200,6 +210,26 @@ impl RedisTarget {
         let reading = Arc::new(InfoReading { info: Info::parse(&text), at: cx.now(), read: Instant::now() });
         session.info = Some(Arc::clone(&reading));
         Ok(reading)
+    }
+
+    /// Whether the server is a sentinel, which watches others and holds no data.
+    ///
+    /// # Errors
+    /// Those of [`RedisTarget::query`].
+    pub async fn is_sentinel(&self, cx: &Context) -> Result<bool> {
+        Ok(is_sentinel(&self.info(cx).await?.info))
+    }
+
+    /// What the server is set to log, asked for once a run; that it is hidden is an answer.
+    pub(crate) async fn settings(&self, cx: &Context) -> Result<Arc<Settings>> {
+        let mut session = self.session(cx).await?;
+        if let Some(settings) = &session.settings {
+            return Ok(Arc::clone(settings));
+        }
+        let answer = self.exchange(cx, &mut session, "run CONFIG GET", &settings::get()).await;
+        let settings = Arc::new(Settings::of(answer)?);
+        session.settings = Some(Arc::clone(&settings));
+        Ok(settings)
     }
 
     /// Sends one command that reads. `operation` is a verb phrase for messages, such as `run PING`. Returns the

@@ -71,7 +71,11 @@ fn healthy(command: &str) -> Option<String> {
         "INFO" => format!("${}\r\n{REDIS_7}\r\n", REDIS_7.len()),
         // No events, no entries, and a log that is kept.
         "LATENCY" | "SLOWLOG" => "*0\r\n".to_owned(),
-        "CONFIG" => "*2\r\n$23\r\nslowlog-log-slower-than\r\n$5\r\n10000\r\n".to_owned(),
+        "CONFIG" => {
+            ["slowlog-log-slower-than", "10000", "slowlog-max-len", "128", "latency-monitor-threshold", "0"]
+                .iter()
+                .fold("*6\r\n".to_owned(), |reply, word| reply + &format!("${}\r\n{word}\r\n", word.len()))
+        }
         _ => "+OK\r\n".to_owned(),
     })
 }
@@ -111,12 +115,12 @@ async fn a_run_costs_one_connection_and_one_info() {
     check(&redis, &cx).await;
     assert_eq!((seen.count("PING"), seen.count("INFO"), seen.count("AUTH")), (2, 3, 1));
     assert_eq!(seen.connections.load(Ordering::SeqCst), 1);
-    // Both logs ask what they are set to keep.
-    for (command, times) in [("LATENCY", 2), ("SLOWLOG", 2), ("CONFIG", 4)] {
+    // What both logs are set to keep is asked for once a run.
+    for (command, times) in [("LATENCY", 2), ("SLOWLOG", 2), ("CONFIG", 2)] {
         assert_eq!(seen.count(command), times, "{command}");
     }
     // A locked-down user may send nothing else.
-    assert_eq!(seen.commands.lock().unwrap().len(), 14);
+    assert_eq!(seen.commands.lock().unwrap().len(), 12);
 }
 
 #[tokio::test]
@@ -147,7 +151,7 @@ async fn a_refused_login_is_tried_once_and_tells_no_secret() {
 
 #[tokio::test]
 async fn a_database_is_selected_once_behind_the_login() {
-    for (database, commands) in [("", 9), ("/0", 9), ("/5", 10)] {
+    for (database, commands) in [("", 8), ("/0", 8), ("/5", 9)] {
         let (port, seen) = play(healthy).await;
         let report = check(&target_in(port, "ops:hunter2@", database), &context()).await;
         assert_eq!(report.count(Status::Unknown), 0, "{report:?}");
@@ -192,6 +196,31 @@ async fn a_refused_info_is_asked_for_once_and_names_the_grant() {
     assert_eq!((report.probes[0].status, report.count(Status::Unknown)), (Status::Ok, registry().len() - 1));
     assert_eq!(report.probes[1].unseen[0].fix.as_deref(), Some("ACL SETUSER ops +info"));
     assert_eq!(seen.count("INFO"), 1);
+}
+
+#[tokio::test]
+async fn settings_that_are_hidden_are_asked_for_once_and_leave_both_logs_unknown() {
+    for (refusal, fix) in [
+        (
+            "NOPERM this user has no permissions to run the 'config|get' command",
+            Some("ACL SETUSER ops +config|get"),
+        ),
+        ("ERR unknown command 'CONFIG', with args beginning with: 'GET'", None),
+    ] {
+        let refuse = move |command: &str| match command {
+            "CONFIG" => Some(format!("-{refusal}\r\n")),
+            _ => healthy(command),
+        };
+        let (port, seen) = play(refuse).await;
+        let report = check(&target(port, "ops:x@"), &context()).await;
+        let unknown: Vec<_> = report.probes.iter().filter(|p| p.status == Status::Unknown).collect();
+        let names: Vec<_> = unknown.iter().map(|result| result.probe.as_str()).collect();
+        assert_eq!(names, ["redis.latency", "redis.slowlog"], "{report:?}");
+        for result in unknown {
+            assert_eq!(result.unseen[0].fix.as_deref(), fix, "{result:?}");
+        }
+        assert_eq!(seen.count("CONFIG"), 1);
+    }
 }
 
 #[tokio::test]

@@ -6,8 +6,9 @@ use crate::result::ProbeResult;
 use crate::score::REACHABLE;
 use crate::status::Status;
 
-/// How many of a target's last probes must have failed for want of an answer: one may have been cut off by somebody
-/// who ended its session, or have asked too much.
+/// How many of the target's probes that ended last must have failed for want of an answer: one may have been cut off by
+/// somebody who ended its session, or have asked too much. All began together, so that those that took longest ended
+/// last.
 const LAST: usize = 2;
 
 /// Tells it on the probe that found each such target reachable: whoever reads the report asks that one first. The code
@@ -19,10 +20,12 @@ pub(crate) fn tell(probes: &mut [ProbeResult]) {
         {
             continue;
         }
-        let of_target = probes[index + 1..].iter().rev().filter(|result| result.target == reachable.target);
-        let last: Vec<&ProbeResult> =
-            of_target.filter(|result| result.status != Status::NotApplicable).take(LAST).collect();
-        if last.len() < LAST || !last.iter().all(|result| was_not_answered(result)) {
+        let of_target = probes.iter().filter(|other| {
+            other.target == reachable.target && other.status != Status::NotApplicable && *other != reachable
+        });
+        let mut last: Vec<&ProbeResult> = of_target.collect();
+        last.sort_by(|a, b| b.took_ms.total_cmp(&a.took_ms));
+        if last.len() < LAST || !last[..LAST].iter().all(|result| was_not_answered(result)) {
             continue;
         }
         let code = format!("{}.gone", reachable.probe);
@@ -52,6 +55,7 @@ mod tests {
                 None => Ok(ProbeReport::new("it answers")),
                 Some(kind) => Err(Error::new(*kind, "read")),
             });
+            result.took_ms = index as f64;
             result
         };
         kinds.iter().enumerate().map(looked).collect()

@@ -27,8 +27,8 @@ pub struct TargetGrants {
 }
 
 /// The rights for each of `targets` (all PostgreSQL and Redis targets, where none is named), for `role` or the role
-/// that the target's URL names. Asks a server where its databases are "all", which must succeed, and where its provider
-/// is "auto", which need not: the role may be the one that the script is to make.
+/// that the target's URL names. Asks a server where its databases are "all", which must succeed; and where its provider
+/// is "auto", and a Redis whether it is a sentinel, which need not: the role may be the one that the script is to make.
 ///
 /// # Errors
 /// `InvalidInput` for a target that is not there or takes no rights; what keeps a server from naming its databases.
@@ -51,7 +51,7 @@ pub async fn grants(
     }
     for (name, target) in config.redis.iter().filter(|(name, _)| chosen(name)) {
         let redis = RedisTarget::connect_lazily(name, &target.url, RedisOptions::from(&target.config))?;
-        grants.push(of_redis(&redis, role)?);
+        grants.push(of_redis(cx, &redis, role).await?);
     }
     Ok(grants)
 }
@@ -73,7 +73,7 @@ pub async fn grants_of_urls(
     }
     if let Some(url) = redis {
         let redis = RedisTarget::connect_lazily("redis", url, RedisOptions::default())?;
-        grants.push(of_redis(&redis, role)?);
+        grants.push(of_redis(cx, &redis, role).await?);
     }
     Ok(grants)
 }
@@ -97,15 +97,21 @@ async fn of_postgres(cx: &Context, postgres: &PgTarget, role: Option<&str>) -> R
     })
 }
 
-fn of_redis(redis: &RedisTarget, role: Option<&str>) -> Result<TargetGrants> {
+/// A sentinel takes other rights than a server that holds data. One that cannot be asked gets both: the user may be the
+/// one that the script is to make.
+async fn of_redis(cx: &Context, redis: &RedisTarget, role: Option<&str>) -> Result<TargetGrants> {
     let is_odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '"' | '\'' | '\\');
     let role = named(role.unwrap_or_else(|| redis.user()).to_owned(), is_odd)?;
+    let script = match redis.is_sentinel(cx).await {
+        Ok(true) => ops_cache::grants_on_sentinel(&role),
+        Ok(false) | Err(_) => ops_cache::grants(redis, &role),
+    };
     Ok(TargetGrants {
         target: redis.name().to_owned(),
         address: redis.address().to_owned(),
         program: "redis-cli",
         administrator: "an administrator",
-        script: ops_cache::grants(redis, &role),
+        script,
         role,
     })
 }

@@ -8,6 +8,8 @@ mod conformance;
 mod explains;
 #[path = "redis/full.rs"]
 mod full;
+#[path = "redis/grants.rs"]
+mod grants;
 #[path = "redis/plants.rs"]
 mod plants;
 #[path = "redis/probes.rs"]
@@ -22,3 +24,5 @@ mod rows;
 mod sentinel;
 #[path = "redis/silent.rs"]
 mod silent;
+#[path = "redis/unseen.rs"]
+mod unseen;

@@ -1,6 +1,7 @@
 //! `redis.cluster`: whether every slot is served, by nodes that see each other.
 
 use async_trait::async_trait;
+use ops_core::words::count;
 use ops_core::{
     Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
     Requirement, Result, Severity, ThresholdSpec, Unit,
@@ -42,7 +43,9 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         versions: "Redis 6.2 and later, Valkey 8 and later",
         cost: "two commands, whose replies grow with the nodes and not with the keys",
         remedy: "redis-cli --cluster check HOST:PORT names what is wrong. A failed node with slots: start it, or \
-                 CLUSTER FAILOVER TAKEOVER on its replica. Unassigned slots: redis-cli --cluster fix.",
+                 CLUSTER FAILOVER FORCE on its replica, which the other primaries vote on. TAKEOVER asks nobody, and \
+                 can leave two nodes with the same slots: only where most primaries are gone for good. Unassigned \
+                 slots: redis-cli --cluster fix.",
     },
     thresholds: &[ThresholdSpec {
         name: "replicas",
@@ -97,24 +100,31 @@ impl Node {
     }
 }
 
-fn parse(lines: &str) -> Vec<Node> {
-    lines
-        .lines()
-        .filter_map(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let [id, address, flags, primary, _ping, _pong, _epoch, _link, slots @ ..] = fields.as_slice()
-            else {
-                return None;
-            };
-            Some(Node {
-                id: (*id).to_owned(),
-                address: address.split('@').next().unwrap_or_default().to_owned(),
-                flags: flags.split(',').map(str::to_owned).collect(),
-                primary: (*primary).to_owned(),
-                slots: slots.iter().map(|range| width(range)).sum(),
-            })
-        })
-        .collect()
+/// What `CLUSTER NODES` tells.
+#[derive(Debug, Default)]
+struct Nodes {
+    nodes: Vec<Node>,
+    unreadable: usize,
+}
+
+fn parse(lines: &str) -> Nodes {
+    let read: Vec<_> = lines.lines().filter(|line| !line.trim().is_empty()).map(parse_line).collect();
+    let unreadable = read.iter().filter(|node| node.is_none()).count();
+    Nodes { nodes: read.into_iter().flatten().collect(), unreadable }
+}
+
+fn parse_line(line: &str) -> Option<Node> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let [id, address, flags, primary, _ping, _pong, _epoch, _link, slots @ ..] = fields.as_slice() else {
+        return None;
+    };
+    Some(Node {
+        id: (*id).to_owned(),
+        address: address.split('@').next().unwrap_or_default().to_owned(),
+        flags: flags.split(',').map(str::to_owned).collect(),
+        primary: (*primary).to_owned(),
+        slots: slots.iter().map(|range| width(range)).sum(),
+    })
 }
 
 /// The slots of a range such as `0-5460` or `7`; a slot that moves, `[7->-id]`, is counted where it stands.
@@ -126,34 +136,41 @@ fn width(range: &str) -> u64 {
     }
 }
 
-fn judge(state: &Info, nodes: &[Node], limits: &Limits) -> Result<ProbeReport> {
+fn judge(state: &Info, told: &Nodes, limits: &Limits) -> Result<ProbeReport> {
+    let nodes = told.nodes.as_slice();
     let word = state.need::<String>("cluster_state")?;
     let assigned: u64 = state.need("cluster_slots_assigned")?;
-    let count = |field: &str| state.number::<u64>(field).unwrap_or(0);
-    let (failing, failed) = (count("cluster_slots_pfail"), count("cluster_slots_fail"));
+    let (failing, failed) = (state.number("cluster_slots_pfail"), state.number("cluster_slots_fail"));
     let evidence = json!({
         "state": word, "assigned": assigned, "failing": failing, "failed": failed, "nodes": nodes.len(),
     });
     let serving = nodes.iter().filter(|node| node.slots > 0).count();
-    let mut report = ProbeReport::new(format!(
-        "the cluster's state is {word}: {} of {SLOTS} slots on {serving} of {} nodes",
-        assigned - failed.min(assigned),
-        nodes.len()
-    ));
+    let slots = assigned.saturating_sub(failed.unwrap_or(0));
+    let hidden = hidden(told, assigned, serving);
+    let on = match &hidden {
+        Some(_) => "on nodes that it does not show".to_owned(),
+        None => format!("on {serving} of {}", count(nodes.len() as f64, "node", "nodes")),
+    };
+    let mut report =
+        ProbeReport::new(format!("the cluster's state is {word}: {slots} of {SLOTS} slots {on}"));
     for (name, value) in [
-        ("slots_assigned", assigned),
+        ("slots_assigned", Some(assigned)),
         ("slots_failing", failing),
         ("slots_failed", failed),
-        ("nodes", nodes.len() as u64),
+        ("nodes", Some(nodes.len() as u64)),
     ] {
-        report = report.measure(Measurement::new(name, value as f64, Unit::Count));
+        report = match value {
+            Some(value) => report.measure(Measurement::new(name, value as f64, Unit::Count)),
+            None => report.unseen(format!("{name}: CLUSTER INFO does not tell it"), None),
+        };
     }
+    report = hidden.into_iter().fold(report, |report, what| report.unseen(what, None));
     if word != "ok" {
         let message = format!("the cluster's state is {word}: by default every command is refused");
         report = report.finding(about_slots("redis.cluster.down", message, evidence.clone()));
     }
     if assigned < SLOTS {
-        let message = format!("{} of {SLOTS} slots are assigned to no node", SLOTS - assigned);
+        let message = format!("{} of {SLOTS} slots of the cluster are assigned to no node", SLOTS - assigned);
         report = report.finding(about_slots("redis.cluster.slots", message, evidence));
     }
     let report = nodes.iter().filter_map(silent).fold(report, ProbeReport::finding);
@@ -161,6 +178,20 @@ fn judge(state: &Info, nodes: &[Node], limits: &Limits) -> Result<ProbeReport> {
         .iter()
         .filter(|node| node.slots > 0)
         .fold(report, |report, node| replicas(report, node, nodes, limits)))
+}
+
+/// What the list of nodes leaves out.
+fn hidden(told: &Nodes, assigned: u64, serving: usize) -> Option<String> {
+    if told.nodes.is_empty() {
+        Some("the nodes of the cluster: CLUSTER NODES has no line that can be read".to_owned())
+    } else if told.unreadable > 0 {
+        let lines = count(told.unreadable as f64, "line", "lines");
+        Some(format!("some nodes of the cluster: {lines} of CLUSTER NODES cannot be read"))
+    } else if serving == 0 && assigned > 0 {
+        Some("which nodes serve the slots: CLUSTER NODES names none".to_owned())
+    } else {
+        None
+    }
 }
 
 fn about_slots(code: &'static str, message: String, evidence: serde_json::Value) -> Finding {
@@ -188,7 +219,9 @@ fn silent(node: &Node) -> Option<Finding> {
         .object(&node.address)
         .evidence(json!({"id": node.id, "flags": node.flags, "slots": node.slots}))
         .remedy(Remedy::advice(
-            "start it, or promote its replica: CLUSTER FAILOVER TAKEOVER, sent to the replica",
+            "Start it, or promote its replica: CLUSTER FAILOVER FORCE, sent to the replica, which the other primaries \
+             vote on. TAKEOVER asks nobody, and where the node lives on for others two serve the same slots, and \
+             writes are lost: only where most primaries are gone, and nobody can vote.",
         ));
     Some(finding)
 }
@@ -232,7 +265,9 @@ e7d1eec 127.0.0.1:30001@31001,host1 myself,master - 0 0 1 connected 0-5459 5460 
 
     #[test]
     fn nodes_are_read_with_their_slots() {
-        let nodes: Vec<_> = parse(NODES).into_iter().map(|node| (node.address, node.slots)).collect();
+        let told = parse(NODES);
+        assert_eq!(told.unreadable, 0);
+        let nodes: Vec<_> = told.nodes.into_iter().map(|node| (node.address, node.slots)).collect();
         let expected = [
             ("127.0.0.1:30004", 0),
             ("127.0.0.1:30002", 5462),
@@ -262,6 +297,22 @@ e7d1eec 127.0.0.1:30001@31001,host1 myself,master - 0 0 1 connected 0-5459 5460 
             let found: Vec<_> = report.found().iter().map(|finding| finding.code.as_ref()).collect();
             assert_eq!((report.status(), found), (status, codes), "{word} {assigned}");
         }
+    }
+
+    #[test]
+    fn nodes_that_are_not_shown_are_not_none() {
+        let calm = NODES.replace(",fail?", "");
+        let without_slots: String = calm
+            .lines()
+            .map(|line| line.split(" connected").next().unwrap().to_owned() + " connected\n")
+            .collect();
+        for nodes in ["", "+OK", "07c37df 127.0.0.1:30004", &without_slots, &(calm.clone() + "07c37df\n")] {
+            let report = judge(&state("ok", SLOTS), &parse(nodes), &Limits::defaults(&SPEC)).unwrap();
+            assert_eq!(report.status(), Status::Unknown, "{nodes}: {report:?}");
+        }
+        let untold = Info::parse("cluster_state:ok\ncluster_slots_assigned:16384\n");
+        let report = judge(&untold, &parse(&calm), &Limits::defaults(&SPEC)).unwrap();
+        assert_eq!(report.status(), Status::Unknown, "{report:?}");
     }
 
     #[test]

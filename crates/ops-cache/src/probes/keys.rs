@@ -64,16 +64,16 @@ impl RedisProbe for Keys {
     }
 
     async fn probe(&self, cx: &Context, redis: &RedisTarget, limits: &Limits) -> Result<ProbeReport> {
-        judge(&redis.info(cx).await?.info, limits)
+        judge(&redis.info(cx).await?.info, &redis.cli(), limits)
     }
 }
 
-fn judge(info: &Info, limits: &Limits) -> Result<ProbeReport> {
+fn judge(info: &Info, cli: &str, limits: &Limits) -> Result<ProbeReport> {
     let databases = info.databases()?;
     let sum: u64 = databases.iter().map(|database| database.keys).sum();
     let total = Measurement::new("total", sum as f64, Unit::Count).judged_by(limits.get("total"));
     let few = Severity::of(total.status()).map(|severity| {
-        let message = format!("it holds {}", keys(sum));
+        let message = format!("the keyspace holds {}", keys(sum));
         Finding::new(severity, "redis.keys.few", message).object("keyspace").remedy(
             Remedy::statement("INFO commandstats").because("tells whether FLUSHALL or FLUSHDB was called"),
         )
@@ -84,10 +84,10 @@ fn judge(info: &Info, limits: &Limits) -> Result<ProbeReport> {
         several => format!("{} in {} databases", keys(sum), several.len()),
     };
     let report = ProbeReport::new(summary).measure(total).findings(few);
-    Ok(databases.iter().fold(report, |report, database| judge_database(report, database, limits)))
+    Ok(databases.iter().fold(report, |report, database| judge_database(report, database, cli, limits)))
 }
 
-fn judge_database(report: ProbeReport, database: &Keyspace, limits: &Limits) -> ProbeReport {
+fn judge_database(report: ProbeReport, database: &Keyspace, cli: &str, limits: &Limits) -> ProbeReport {
     let name = format!("db{}", database.database);
     let held = Measurement::new("keys", database.keys as f64, Unit::Count)
         .judged_by(limits.get("keys"))
@@ -96,7 +96,7 @@ fn judge_database(report: ProbeReport, database: &Keyspace, limits: &Limits) -> 
         Finding::new(severity, "redis.keys.many", format!("{name} holds {}", keys(database.keys)))
             .evidence(json!({"database": name, "keys": database.keys, "expires": database.expires}))
             .remedy(
-                Remedy::statement(format!("redis-cli -n {} --bigkeys", database.database))
+                Remedy::statement(format!("{cli} -n {} --bigkeys", database.database))
                     .because("names what takes the room, by scanning in small steps"),
             )
             .object(&name)
@@ -121,12 +121,12 @@ mod tests {
     #[test]
     fn databases_are_counted_and_alarm_only_where_asked() {
         let limits = Limits::defaults(&SPEC);
-        let report = judge(&Info::parse(REDIS_7), &limits).unwrap();
+        let report = judge(&Info::parse(REDIS_7), "redis-cli", &limits).unwrap();
         let counts: Vec<_> = report.measured().iter().map(|measured| measured.value).collect();
         assert_eq!((report.status(), counts), (Status::Ok, vec![7.0, 6.0, 1.0]));
 
         let limits = limits.with("keys", Bounds { warning: Some(6.0), critical: None }).unwrap();
-        let report = judge(&Info::parse(REDIS_7), &limits).unwrap();
+        let report = judge(&Info::parse(REDIS_7), "redis-cli", &limits).unwrap();
         let found: Vec<_> = report.found().iter().map(|finding| finding.object.as_deref()).collect();
         assert_eq!((report.status(), found), (Status::Warning, vec![Some("db0")]));
     }
@@ -135,9 +135,9 @@ mod tests {
     fn an_empty_server_is_trouble_only_where_asked() {
         let empty = Info::parse("# Keyspace\r\n");
         let limits = Limits::defaults(&SPEC);
-        assert_eq!(judge(&empty, &limits).unwrap().status(), Status::Ok);
+        assert_eq!(judge(&empty, "redis-cli", &limits).unwrap().status(), Status::Ok);
         let limits = limits.with("total", Bounds { warning: None, critical: Some(0.0) }).unwrap();
-        assert_eq!(judge(&empty, &limits).unwrap().found()[0].code, "redis.keys.few");
-        assert!(judge(&Info::parse("# Server\r\n"), &limits).is_err(), "hidden is not empty");
+        assert_eq!(judge(&empty, "redis-cli", &limits).unwrap().found()[0].code, "redis.keys.few");
+        assert!(judge(&Info::parse("# Server\r\n"), "redis-cli", &limits).is_err(), "hidden is not empty");
     }
 }

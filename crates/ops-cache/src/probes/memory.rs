@@ -20,9 +20,11 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         measures: "What counts towards maxmemory (used_memory less mem_not_counted_for_evict) as a share of it, \
                    judged under noeviction, and only shown under the allkeys policies, which make room by \
                    themselves. The volatile policies hover near 100 % while a key with a TTL is left: a warning at \
-                   most until none is. So is a replica's share: it leaves maxmemory to its primary by default. With maxmemory 0 there is no such share: then the larger of \
-                   used_memory and used_memory_rss is set against total_system_memory, as used_of_system. That is \
-                   the machine's memory, not a container's limit, and other processes need some of it.",
+                   most until none is. So is a replica's share: it leaves maxmemory to its primary by default. With \
+                   maxmemory 0 there is no such share: then the larger of used_memory and used_memory_rss is set \
+                   against total_system_memory, as used_of_system. That is the machine's memory, of which other \
+                   processes need some. A container's limit is not visible to Redis, and may be far below: \
+                   host.memory sees it where ops runs inside.",
         queries: &[("INFO", "used_memory, maxmemory, maxmemory_policy, total_system_memory")],
         codes: &[
             (
@@ -113,7 +115,7 @@ fn limited(info: &Info, used: f64, limit: f64, limits: &Limits) -> Result<ProbeR
             "noeviction" => "noeviction keeps every key",
             _ => "no key with a TTL is left to evict",
         };
-        let message = format!("memory is full ({sizes}) and {why}: writes fail now");
+        let message = format!("maxmemory is reached ({sizes}) and {why}: writes fail now");
         ("redis.memory.full", Some(Severity::Critical), message)
     } else {
         let then = match (room, policy.as_str()) {
@@ -192,7 +194,8 @@ fn unlimited(info: &Info, used: f64, limits: &Limits) -> ProbeReport {
     let report = ProbeReport::new("").measure(Measurement::new("used_bytes", used, Unit::Bytes));
     let no_limit = Finding::info(
         "redis.memory.no_limit",
-        "maxmemory is 0: it grows until the machine's memory ends, and the kernel ends it then",
+        "maxmemory is 0: it grows until the memory of the machine or of its container ends, and the kernel ends it \
+         then; a container's limit is not visible to Redis",
     )
     .object("maxmemory")
     .remedy(
@@ -208,7 +211,7 @@ fn unlimited(info: &Info, used: f64, limits: &Limits) -> ProbeReport {
         .judged_by(limits.get("used_of_system"));
     let sizes = format!("{} of the machine's {}", Unit::Bytes.format(resident), Unit::Bytes.format(system));
     let high = Severity::of(share.status()).map(|severity| {
-        Finding::new(severity, "redis.memory.host", format!("without a limit it takes {sizes}"))
+        Finding::new(severity, "redis.memory.host", format!("maxmemory is 0, and it takes {sizes}"))
             .object("maxmemory")
             .evidence(json!({"resident": resident as u64, "total_system_memory": system as u64}))
             .remedy(
@@ -216,8 +219,11 @@ fn unlimited(info: &Info, used: f64, limits: &Limits) -> ProbeReport {
                     .because("A limit and a policy, before the kernel."),
             )
     });
-    let summary =
-        format!("{} used, no limit ({} of the machine's memory)", Unit::Bytes.format(used), share.format());
+    let summary = format!(
+        "{} used, no limit ({} of the machine's memory; a container's limit is not visible to Redis)",
+        Unit::Bytes.format(used),
+        share.format()
+    );
     let calm = share.status() == Status::Ok;
     report.summary(summary).measure(share).findings(high).findings(calm.then_some(no_limit))
 }
@@ -301,6 +307,7 @@ mod tests {
         let names: Vec<_> = report.measured().iter().map(|measured| measured.name.as_ref()).collect();
         assert_eq!((report.status(), codes(&report)), (Status::Ok, vec!["redis.memory.no_limit"]));
         assert_eq!(names, ["used_bytes", "used_of_system"]);
+        assert!(report.found()[0].message.contains("a container's limit is not visible to Redis"));
     }
 
     #[test]

@@ -16,5 +16,6 @@ pub(crate) mod rejected_connections;
 pub(crate) mod replication;
 mod reply;
 pub(crate) mod sentinel;
+pub(crate) mod settings;
 pub(crate) mod slowlog;
 mod windowed;

@@ -51,11 +51,11 @@ impl RedisProbe for NoTtl {
     }
 
     async fn probe(&self, cx: &Context, redis: &RedisTarget, limits: &Limits) -> Result<ProbeReport> {
-        judge(&redis.info(cx).await?.info, limits)
+        judge(&redis.info(cx).await?.info, &redis.cli(), limits)
     }
 }
 
-fn judge(info: &Info, limits: &Limits) -> Result<ProbeReport> {
+fn judge(info: &Info, cli: &str, limits: &Limits) -> Result<ProbeReport> {
     let databases = info.databases()?;
     let keys: u64 = databases.iter().map(|database| database.keys).sum();
     let without: u64 = databases.iter().map(Keyspace::without_ttl).sum();
@@ -70,7 +70,7 @@ fn judge(info: &Info, limits: &Limits) -> Result<ProbeReport> {
         .measure(counted("keys", keys))
         .measure(counted("keys_without_ttl", without));
     for database in databases.iter().filter(|database| database.keys > 0) {
-        let (share, finding) = judge_database(database, limits);
+        let (share, finding) = judge_database(database, cli, limits);
         report = report.measure(share).findings(finding);
     }
     Ok(report)
@@ -81,7 +81,7 @@ fn share_of(part: u64, keys: u64) -> String {
     format!("{} of {}", Unit::Count.format(part as f64), count(keys as f64, "key", "keys"))
 }
 
-fn judge_database(database: &Keyspace, limits: &Limits) -> (Measurement, Option<Finding>) {
+fn judge_database(database: &Keyspace, cli: &str, limits: &Limits) -> (Measurement, Option<Finding>) {
     let name = format!("db{}", database.database);
     let without = database.without_ttl();
     let share = Measurement::new("without_ttl", without as f64 / database.keys as f64 * 100.0, Unit::Percent)
@@ -97,7 +97,7 @@ fn judge_database(database: &Keyspace, limits: &Limits) -> (Measurement, Option<
                 "database": name, "keys": database.keys, "expires": database.expires, "without_ttl": without,
             }))
             .remedy(
-                Remedy::statement(format!("redis-cli -n {} --scan --count 100 | head -50", database.database)).because(
+                Remedy::statement(format!("{cli} -n {} --scan --count 100 | head -50", database.database)).because(
                     "A sample of the names tells who writes them (scanning counts as no hit). Give the key its TTL \
                      where it is written: SET key value EX seconds.",
                 ),
@@ -114,7 +114,7 @@ mod tests {
     use ops_core::{Bounds, Status};
 
     fn found(reply: &str, limits: &Limits) -> Vec<(String, Severity, u64)> {
-        judge(&Info::parse(reply), limits)
+        judge(&Info::parse(reply), "redis-cli", limits)
             .unwrap()
             .found()
             .iter()
@@ -132,7 +132,7 @@ mod tests {
             found(REDIS_7, &limits),
             [("db0".to_owned(), Severity::Info, 5), ("db3".to_owned(), Severity::Info, 1)]
         );
-        assert_eq!(judge(&Info::parse(REDIS_7), &limits).unwrap().status(), Status::Ok);
+        assert_eq!(judge(&Info::parse(REDIS_7), "redis-cli", &limits).unwrap().status(), Status::Ok);
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
             ("keys=4,expires=2", "2 of 4 keys in db0 never expire (50.0 %)"),
         ] {
             let reply = format!("# Keyspace\ndb0:{keyspace},avg_ttl=0\n");
-            let report = judge(&Info::parse(&reply), &Limits::defaults(&SPEC)).unwrap();
+            let report = judge(&Info::parse(&reply), "redis-cli", &Limits::defaults(&SPEC)).unwrap();
             assert_eq!(report.found()[0].message, message);
         }
     }
@@ -163,7 +163,7 @@ mod tests {
     fn keys_that_all_expire_and_no_keys_at_all_are_fine() {
         let limits = Limits::defaults(&SPEC);
         for reply in ["# Keyspace\ndb0:keys=3,expires=3,avg_ttl=9\n", "# Keyspace\n"] {
-            let report = judge(&Info::parse(reply), &limits).unwrap();
+            let report = judge(&Info::parse(reply), "redis-cli", &limits).unwrap();
             assert_eq!((report.status(), report.found().len()), (Status::Ok, 0), "{reply}");
         }
     }
@@ -171,6 +171,6 @@ mod tests {
     #[test]
     fn a_hidden_keyspace_is_not_an_empty_one() {
         let hidden = without(&without(REDIS_7, "db0"), "db3").replace("# Keyspace", "");
-        assert!(judge(&Info::parse(&hidden), &Limits::defaults(&SPEC)).is_err());
+        assert!(judge(&Info::parse(&hidden), "redis-cli", &Limits::defaults(&SPEC)).is_err());
     }
 }

@@ -6,12 +6,14 @@ use async_trait::async_trait;
 use ops_core::window::{SampleOutcome, Window};
 use ops_core::words::count;
 use ops_core::{
-    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
+    Context, Direction, ErrorKind, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
     Requirement, Result, Severity, ThresholdSpec, Unit,
 };
 use serde_json::json;
 
+use super::settings::Hidden;
 use super::windowed;
+use crate::error;
 use crate::info::Info;
 use crate::probe::RedisProbe;
 use crate::target::{InfoReading, RedisTarget};
@@ -27,13 +29,23 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    write had to wait for the disk's fsync (2 s and more), over the time since the last check, or two \
                    samples 1 s apart; less than ten minutes count as ten. Whether snapshots are \
                    wanted at all stands in the server's configuration, so the age has no default threshold.",
-        queries: &[(
-            "INFO",
-            "rdb_last_bgsave_status, rdb_last_save_time, rdb_changes_since_last_save, aof_enabled, \
-             aof_last_write_status, aof_last_bgrewrite_status, aof_delayed_fsync",
-        )],
+        queries: &[
+            (
+                "INFO",
+                "rdb_last_bgsave_status, rdb_last_save_time, rdb_changes_since_last_save, aof_enabled, \
+                 aof_last_write_status, aof_last_bgrewrite_status, aof_delayed_fsync",
+            ),
+            (
+                "PING",
+                "after a snapshot that failed: a server that refuses writes for it refuses this, too (MISCONF)",
+            ),
+        ],
         codes: &[
-            ("redis.persistence.save_failed", "the last snapshot failed: by default writes are refused now"),
+            (
+                "redis.persistence.save_failed",
+                "the last snapshot failed: critical where writes are refused for it, else a warning (without save \
+                 points, or with stop-writes-on-bgsave-error off, writes go on)",
+            ),
             (
                 "redis.persistence.aof_failed",
                 "the last write to the append-only file failed: writes are refused",
@@ -50,7 +62,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         ],
         versions: "Redis 6.2 and later, Valkey 8 and later",
         cost: "none beyond the INFO that all probes share; with an append-only file, one more INFO where no earlier \
-               sample is stored",
+               sample is stored; after a failed snapshot, one PING",
         remedy: "The server's log names the cause: mostly a full disk, missing rights in dir, or no memory for the \
                  fork (vm.overcommit_memory). BGSAVE tries again.",
     },
@@ -75,10 +87,15 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                      Redis logs as 'Asynchronous AOF fsync is taking too long'",
         },
     ],
-    requires: &[Requirement::Command("info")],
+    requires: &[Requirement::Command("info"), Requirement::Command("ping")],
 };
 
+const SAVED: &str = "rdb_last_bgsave_status";
+const WRITTEN: &str = "aof_last_write_status";
+const REWRITTEN: &str = "aof_last_bgrewrite_status";
 const DELAYED: &str = "aof_delayed_fsync";
+/// What findings are about that are not about the snapshot.
+const FILE: &str = "append-only file";
 
 /// A shorter window counts as this long.
 const SHORTEST: Duration = Duration::from_secs(600);
@@ -95,49 +112,102 @@ impl RedisProbe for Persistence {
 
     async fn probe(&self, cx: &Context, redis: &RedisTarget, limits: &Limits) -> Result<ProbeReport> {
         let reading = redis.info(cx).await?;
-        let report = judge(&reading, limits)?;
+        let writes = match failed(&reading.info, SAVED) {
+            true => Some(writes(cx, redis).await?),
+            false => None,
+        };
+        let report = judge(&reading, writes, limits)?;
         if reading.info.number::<u8>("aof_enabled") != Some(1) {
             return Ok(report);
         }
-        Ok(match windowed::rise(cx, redis, SPEC.name, &[DELAYED]).await? {
-            SampleOutcome::Window(window) => delayed(report, &window, limits),
-            SampleOutcome::NewBaseline { reason } => {
+        Ok(match windowed::rise(cx, redis, SPEC.name, &[DELAYED]).await {
+            Ok(SampleOutcome::Window(window)) => delayed(report, &window, limits),
+            Ok(SampleOutcome::NewBaseline { reason }) => {
                 report.unseen(format!("delayed fsyncs: nothing to compare with yet: {reason}"), None)
             }
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                report.unseen(format!("delayed fsyncs: {}", error.report()), None)
+            }
+            Err(error) => return Err(error),
         })
     }
 }
 
-fn judge(reading: &InfoReading, limits: &Limits) -> Result<ProbeReport> {
+/// Whether a server whose snapshot failed refuses writes for it.
+#[derive(Debug)]
+enum Writes {
+    GoOn,
+    Refused,
+    Hidden(Hidden),
+}
+
+/// By `PING`, which a server refuses as it refuses a write. Whether it should, by its save points and
+/// stop-writes-on-bgsave-error, stands in its configuration, and needs not be known.
+async fn writes(cx: &Context, redis: &RedisTarget) -> Result<Writes> {
+    match redis.query(cx, "run PING", &redis::cmd("PING")).await {
+        Ok(_) => Ok(Writes::GoOn),
+        Err(error) => match error::code(&error) {
+            Some("MISCONF") => Ok(Writes::Refused),
+            Some(_) => {
+                Ok(Writes::Hidden(Hidden { why: error.report(), fix: error.fix().map(str::to_owned) }))
+            }
+            None => Err(error),
+        },
+    }
+}
+
+/// Whether the server says of something that it did not go well.
+fn failed(info: &Info, field: &str) -> bool {
+    info.text(field).is_some_and(|status| status != "ok")
+}
+
+fn judge(reading: &InfoReading, writes: Option<Writes>, limits: &Limits) -> Result<ProbeReport> {
     let info = &reading.info;
-    let saved = info.need::<String>("rdb_last_bgsave_status")?;
+    let saved = info.need::<String>(SAVED)?;
     let append_only = info.need::<u8>("aof_enabled")? == 1;
     let mut report = ProbeReport::new(match (saved.as_str(), append_only) {
-        ("ok", true) => "the append-only file is written; the last snapshot went well".to_owned(),
+        ("ok", true) if info.text(WRITTEN) == Some("ok") => {
+            "the append-only file is written; the last snapshot went well".to_owned()
+        }
+        ("ok", true) => "an append-only file; the last snapshot, if any was due, went well".to_owned(),
         ("ok", false) => "no append-only file; the last snapshot, if any was due, went well".to_owned(),
         (other, _) => format!("the last snapshot ended in {other}"),
     });
-    let failed = |field: &str| info.text(field).is_some_and(|status| status != "ok");
-    if failed("rdb_last_bgsave_status") {
-        report = report.finding(broken(
-            Severity::Critical,
-            "redis.persistence.save_failed",
-            "the last snapshot failed; unless stop-writes-on-bgsave-error is off, writes are refused (MISCONF)",
-            info,
-        ));
+    if let Some(writes) = writes {
+        report = judge_snapshot(report, writes, info);
     }
-    if append_only && failed("aof_last_write_status") {
+    if !append_only {
+        return Ok(unsaved(report, reading, limits));
+    }
+    if failed(info, WRITTEN) {
         let message = "the last write to the append-only file failed; writes are refused until it succeeds";
-        report = report.finding(broken(Severity::Critical, "redis.persistence.aof_failed", message, info));
+        let code = "redis.persistence.aof_failed";
+        report = report.finding(broken(Severity::Critical, code, FILE, message, info));
     }
-    if append_only && failed("aof_last_bgrewrite_status") {
+    if failed(info, REWRITTEN) {
         let message = "the append-only file could not be rewritten, and keeps growing";
-        report = report.finding(broken(Severity::Warning, "redis.persistence.rewrite_failed", message, info));
+        let code = "redis.persistence.rewrite_failed";
+        report = report.finding(broken(Severity::Warning, code, FILE, message, info));
     }
-    if append_only {
-        return Ok(report);
+    let hidden = [(WRITTEN, "written"), (REWRITTEN, "rewritten")].into_iter();
+    Ok(hidden.filter(|(field, _)| info.text(field).is_none()).fold(report, |report, (field, what)| {
+        report.unseen(format!("whether the append-only file is {what}: INFO has no {field}"), None)
+    }))
+}
+
+fn judge_snapshot(report: ProbeReport, writes: Writes, info: &Info) -> ProbeReport {
+    let (severity, message) = match &writes {
+        Writes::Refused => (Severity::Critical, "the last snapshot failed, and writes are refused (MISCONF)"),
+        Writes::GoOn => (Severity::Warning, "the last snapshot failed; writes go on"),
+        Writes::Hidden(_) => (Severity::Warning, "the last snapshot failed"),
+    };
+    let report = report.finding(broken(severity, "redis.persistence.save_failed", "snapshot", message, info));
+    match writes {
+        Writes::Hidden(Hidden { why, fix }) => {
+            report.unseen(format!("whether writes are refused after a failed snapshot: {why}"), fix)
+        }
+        Writes::Refused | Writes::GoOn => report,
     }
-    Ok(unsaved(report, reading, limits))
 }
 
 fn delayed(report: ProbeReport, window: &Window, limits: &Limits) -> ProbeReport {
@@ -148,7 +218,7 @@ fn delayed(report: ProbeReport, window: &Window, limits: &Limits) -> ProbeReport
         let writes = count(times, "write has", "writes have");
         let message = format!("{writes} waited for the append-only file's fsync in {}", windowed::length(window));
         Finding::new(severity, "redis.persistence.fsync_delayed", message)
-            .object("persistence")
+            .object(FILE)
             .evidence(json!({"delayed": times, "seconds": window.length.as_secs_f64()}))
             .remedy(Remedy::advice(
                 "look at host.io: who else uses that disk? no-appendfsync-on-rewrite keeps rewrites out of the way",
@@ -157,12 +227,19 @@ fn delayed(report: ProbeReport, window: &Window, limits: &Limits) -> ProbeReport
     report.measure(rate).findings(finding)
 }
 
-fn broken(severity: Severity, code: &'static str, message: &str, info: &Info) -> Finding {
-    let fields = ["rdb_last_bgsave_status", "aof_last_write_status", "aof_last_bgrewrite_status"];
-    let seen: serde_json::Map<_, _> =
-        fields.iter().filter_map(|field| Some(((*field).to_owned(), json!(info.text(field)?)))).collect();
+fn broken(
+    severity: Severity,
+    code: &'static str,
+    object: &'static str,
+    message: &str,
+    info: &Info,
+) -> Finding {
+    let seen: serde_json::Map<_, _> = [SAVED, WRITTEN, REWRITTEN]
+        .iter()
+        .filter_map(|field| Some(((*field).to_owned(), json!(info.text(field)?))))
+        .collect();
     Finding::new(severity, code, message)
-        .object("persistence")
+        .object(object)
         .evidence(seen.into())
         .remedy(Remedy::statement("BGSAVE").because(
         "Once its cause is gone; the server's log names it: a full disk, rights in dir, no memory to fork.",
@@ -189,7 +266,7 @@ fn unsaved(report: ProbeReport, reading: &InfoReading, limits: &Limits) -> Probe
         let waited = count(changes, "change has waited", "changes have waited");
         let message = format!("{waited} {} for a snapshot", age.format());
         Finding::new(severity, "redis.persistence.unsaved", message)
-            .object("persistence")
+            .object("snapshot")
             .remedy(Remedy::statement("BGSAVE"))
     });
     report.measure(age).findings(finding)
@@ -209,14 +286,10 @@ mod tests {
 
     #[test]
     fn each_failure_has_its_code() {
+        // The two fields of a file that is kept; a server shows them whether it is on or not.
         let aof = with(REDIS_7, "aof_enabled", "1");
         for (reply, status, code) in [
             (REDIS_7.to_owned(), Status::Ok, None),
-            (
-                with(REDIS_7, "rdb_last_bgsave_status", "err"),
-                Status::Critical,
-                Some("redis.persistence.save_failed"),
-            ),
             (
                 with(&aof, "aof_last_write_status", "err"),
                 Status::Critical,
@@ -227,13 +300,30 @@ mod tests {
                 Status::Warning,
                 Some("redis.persistence.rewrite_failed"),
             ),
+            (without(&aof, "aof_last_write_status"), Status::Unknown, None),
+            (without(&aof, "aof_last_bgrewrite_status"), Status::Unknown, None),
             // A leftover from a time when it was on.
             (with(REDIS_7, "aof_last_write_status", "err"), Status::Ok, None),
             (without(REDIS_7, "rdb_last_save_time"), Status::Unknown, None),
         ] {
-            let report = judge(&reading(&reply), &Limits::defaults(&SPEC)).unwrap();
+            let report = judge(&reading(&reply), None, &Limits::defaults(&SPEC)).unwrap();
             let found = report.found().first().map(|finding| finding.code.as_ref());
             assert_eq!((report.status(), found), (status, code));
+        }
+    }
+
+    #[test]
+    fn a_failed_snapshot_is_critical_only_where_writes_are_refused() {
+        let failed = reading(&with(REDIS_7, "rdb_last_bgsave_status", "err"));
+        let hidden = Hidden { why: "PING is closed".into(), fix: Some("ACL SETUSER ops +ping".into()) };
+        for (writes, status, words) in [
+            (Writes::Refused, Status::Critical, "refused (MISCONF)"),
+            (Writes::GoOn, Status::Warning, "writes go on"),
+            (Writes::Hidden(hidden), Status::Warning, "snapshot failed"),
+        ] {
+            let report = judge(&failed, Some(writes), &Limits::defaults(&SPEC)).unwrap();
+            assert_eq!(report.status(), status, "{report:?}");
+            assert!(report.found()[0].message.ends_with(words), "{report:?}");
         }
     }
 
@@ -262,13 +352,13 @@ mod tests {
             .unwrap();
         let old = with(REDIS_7, "rdb_last_save_time", "1795370000");
         for (changes, begins) in [("1", "1 change has waited "), ("20", "20 changes have waited ")] {
-            let report = judge(&reading(&with(&old, "rdb_changes_since_last_save", changes)), &limits);
+            let report = judge(&reading(&with(&old, "rdb_changes_since_last_save", changes)), None, &limits);
             let message = report.unwrap().found()[0].message.clone();
             assert!(message.starts_with(begins), "{message}");
         }
-        assert_eq!(judge(&reading(&old), &limits).unwrap().status(), Status::Warning);
-        assert_eq!(judge(&reading(&old), &Limits::defaults(&SPEC)).unwrap().status(), Status::Ok);
+        assert_eq!(judge(&reading(&old), None, &limits).unwrap().status(), Status::Warning);
+        assert_eq!(judge(&reading(&old), None, &Limits::defaults(&SPEC)).unwrap().status(), Status::Ok);
         let unchanged = with(&old, "rdb_changes_since_last_save", "0");
-        assert_eq!(judge(&reading(&unchanged), &limits).unwrap().status(), Status::Ok);
+        assert_eq!(judge(&reading(&unchanged), None, &limits).unwrap().status(), Status::Ok);
     }
 }

@@ -19,11 +19,12 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
     group: "availability",
     explanation: Explanation {
         why: "A cache that does not answer sends all of its traffic to the database behind it, at once.",
-        measures: "The time from sending PING to its answer, on a connection that is made already; when the first \
-                   is over the warning, the best of three: a pause that is over is told and does not alarm. Refused, \
-                   timed out, cut, full of clients, or still loading is critical: clients meet the same. A refused \
-                   login, a failed secure channel, a database that is not there, or something else than Redis at \
-                   that port is unknown: that may be this check's own configuration.",
+        measures: "The time from sending PING to its answer, on a connection that is made already; when the first is \
+                   over the warning, the best of three: a pause that is over is told and does not alarm. Refused, \
+                   timed out, cut, full of clients, or still loading is critical: clients meet the same. So is a \
+                   PING that is refused with MISCONF: the server answers, and refuses every write. A refused login, \
+                   a failed secure channel, a database that is not there, or something else than Redis at that port \
+                   is unknown: that may be this check's own configuration.",
         queries: &[
             ("PING", "asks for a sign of life; sent once, or three times when the first answer is slow"),
             ("INFO", "while the server loads: how far it is"),
@@ -39,8 +40,13 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                 "redis.server.busy",
                 "it refuses commands for a time: a script runs, or its primary is out of reach",
             ),
+            (
+                "redis.server.refuses_writes",
+                "it answers, and refuses every write until it can save its data again (MISCONF)",
+            ),
             ("redis.server.full", "it takes no more clients"),
             ("redis.server.slow", "it answers, and slowly"),
+            ("redis.reachable.gone", "it answered at first, and none of the last probes got an answer"),
         ],
         versions: "Redis 6.2 and later, Valkey 8 and later",
         cost: "one PING; two more when the first answer is slow",
@@ -139,11 +145,18 @@ fn judge_error(error: Error, loading: Option<String>) -> Result<ProbeReport> {
         (ErrorKind::Exhausted, _) => "redis.server.full",
         (ErrorKind::Busy, Some("LOADING")) => "redis.server.loading",
         (ErrorKind::Busy, _) => "redis.server.busy",
+        (_, Some("MISCONF")) => "redis.server.refuses_writes",
         _ => return Err(error),
     };
-    let message = match loading {
-        Some(progress) => format!("{}: {progress}", error.report()),
-        None => error.report(),
+    let message = match (loading, code) {
+        (Some(progress), _) => format!("{}: {progress}", error.report()),
+        // It does answer, and says why it would not write: the first sentence is the reason.
+        (None, "redis.server.refuses_writes") => format!(
+            "{} answers, and refuses writes: {}",
+            error.target().unwrap_or("it"),
+            error.message().and_then(|words| words.split(". ").next()).unwrap_or("MISCONF")
+        ),
+        (None, _) => error.report(),
     };
     let mut finding = Finding::critical(code, message.clone()).remedy(Remedy::advice(match error.fix() {
         Some(fix) => format!("{} Or: {fix}", advice(code)),
@@ -162,6 +175,10 @@ fn advice(code: &str) -> &'static str {
         }
         "redis.server.full" => "CLIENT LIST shows who holds the connections; maxclients is the limit.",
         "redis.server.loading" => "Wait: it answers again when it is done. Restarting it starts over.",
+        "redis.server.refuses_writes" => {
+            "Its log names the cause: mostly a full disk, missing rights in dir, or no memory for the fork. Once it is \
+             gone, BGSAVE ends this."
+        }
         "redis.server.busy" => {
             "SCRIPT KILL ends a script that has written nothing; on a replica, look at its primary."
         }
@@ -228,6 +245,7 @@ mod tests {
             (reply("LOADING Redis is loading the dataset in memory"), "redis.server.loading"),
             (reply("MASTERDOWN Link with MASTER is down"), "redis.server.busy"),
             (reply("ERR max number of clients reached"), "redis.server.full"),
+            (reply("MISCONF Errors writing to the AOF file: No space left"), "redis.server.refuses_writes"),
         ] {
             let report = judge_error(error, None).unwrap();
             assert_eq!((report.status(), report.found()[0].code.as_ref()), (Status::Critical, code));

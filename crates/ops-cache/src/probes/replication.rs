@@ -18,14 +18,14 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
     explanation: Explanation {
         why: "A replica that has lost its primary serves what was true when it did, and cannot take over without \
               losing what came after.",
-        measures: "On a replica: the state of its link, the seconds since its primary last said anything, and whether it \
-                   copies everything anew. On a primary: each \
-                   replica's state, the seconds since it last acknowledged, and the bytes it is behind. A connection \
-                   that names no port copies the data (as a backup by SYNC does) and is no replica. How many replicas \
-                   there should be only you know: give the threshold replicas.",
+        measures: "On a replica: the state of its link, the seconds since its primary last said anything, and \
+                   whether it copies everything anew. On a primary: each replica's state, the seconds since it last \
+                   acknowledged, and the bytes it is behind. A connection that names no port copies the data (as a \
+                   backup by SYNC does) and is no replica. How many replicas there should be only you know: give the \
+                   threshold replicas.",
         queries: &[(
             "INFO",
-            "role, master_link_status, master_sync_in_progress, master_repl_offset, slave0…",
+            "role, master_link_status, master_sync_in_progress, master_repl_offset, connected_slaves, slave0…",
         )],
         codes: &[
             ("redis.replication.link_down", "this replica has lost its primary"),
@@ -57,8 +57,8 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
             direction: Direction::Above,
             warning: Some(30.0),
             critical: Some(60.0),
-            source: "a primary pings every 10 s (repl-ping-replica-period): three are missing; repl-timeout defaults to \
-                     60 s",
+            source: "a primary pings every 10 s (repl-ping-replica-period): three are missing; repl-timeout defaults \
+                     to 60 s",
         },
         ThresholdSpec {
             name: "replicas",
@@ -144,30 +144,51 @@ struct Follower {
     lag: Option<f64>,
 }
 
-fn followers(info: &Info) -> Vec<Follower> {
+/// Who copies from a primary.
+struct Followers {
+    replicas: Vec<Follower>,
+    /// Lines that could be read: those of copies that are no replica among them.
+    read: usize,
+}
+
+fn followers(info: &Info) -> Followers {
     let written: Option<f64> = info.number("master_repl_offset");
-    (0..)
-        .map_while(|index| info.text(&format!("slave{index}")))
-        .filter_map(|line| {
-            let part = |key: &str| {
-                line.split(',').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('=').map(str::to_owned))
-            };
-            let port = part("port").filter(|port| port != "0")?;
-            let offset = part("offset").and_then(|offset| offset.parse::<f64>().ok());
-            Some(Follower {
-                address: format!("{}:{port}", part("ip").unwrap_or_default()),
-                state: part("state").unwrap_or_default(),
-                behind: written.zip(offset).map(|(written, offset)| (written - offset).max(0.0)),
-                lag: part("lag").and_then(|lag| lag.parse().ok()),
-            })
-        })
-        .collect()
+    let mut followers = Followers { replicas: Vec::new(), read: 0 };
+    for line in (0..).map_while(|index| info.text(&format!("slave{index}"))) {
+        let part = |key: &str| {
+            line.split(',').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('=').map(str::to_owned))
+        };
+        let (Some(ip), Some(port), Some(state)) = (part("ip"), part("port"), part("state")) else { continue };
+        followers.read += 1;
+        if port == "0" {
+            continue;
+        }
+        let offset = part("offset").and_then(|offset| offset.parse::<f64>().ok());
+        followers.replicas.push(Follower {
+            address: format!("{ip}:{port}"),
+            state,
+            behind: written.zip(offset).map(|(written, offset)| (written - offset).max(0.0)),
+            lag: part("lag").and_then(|lag| lag.parse().ok()),
+        });
+    }
+    followers
 }
 
 fn primary(info: &Info, limits: &Limits) -> ProbeReport {
-    let followers = followers(info);
-    let connected =
-        Measurement::new("replicas", followers.len() as f64, Unit::Count).judged_by(limits.get("replicas"));
+    let Followers { replicas, read } = followers(info);
+    let counted = replicas.len();
+    let hidden = match info.number::<usize>("connected_slaves") {
+        Some(connected) if connected <= read => None,
+        Some(connected) => Some(format!(
+            "who copies from it: INFO counts {}, and describes {read}",
+            count(connected as f64, "connection", "connections")
+        )),
+        None => Some("how many replicas are connected: INFO has no connected_slaves".to_owned()),
+    };
+    let mut connected = Measurement::new("replicas", counted as f64, Unit::Count);
+    if hidden.is_none() {
+        connected = connected.judged_by(limits.get("replicas"));
+    }
     let few = Severity::of(connected.status()).map(|severity| {
         Finding::new(
             severity,
@@ -177,12 +198,14 @@ fn primary(info: &Info, limits: &Limits) -> ProbeReport {
         .object("replicas")
         .remedy(Remedy::advice("Is the replica running, and does REPLICAOF on it name this server?"))
     });
-    let summary = match followers.len() {
-        0 => "a primary with no replica connected".to_owned(),
-        n => format!("a primary with {}", count(n as f64, "replica", "replicas")),
+    let summary = match (counted, &hidden) {
+        (_, Some(what)) => what.clone(),
+        (0, None) => "a primary with no replica connected".to_owned(),
+        (n, None) => format!("a primary with {}", count(n as f64, "replica", "replicas")),
     };
     let report = ProbeReport::new(summary).measure(connected).findings(few);
-    followers.into_iter().fold(report, |report, follower| judge_follower(report, follower, limits))
+    let report = hidden.into_iter().fold(report, |report, what| report.unseen(what, None));
+    replicas.into_iter().fold(report, |report, follower| judge_follower(report, follower, limits))
 }
 
 fn judge_follower(mut report: ProbeReport, follower: Follower, limits: &Limits) -> ProbeReport {
@@ -203,7 +226,10 @@ fn judge_follower(mut report: ProbeReport, follower: Follower, limits: &Limits) 
             )),
         );
     }
-    let Some(lag) = lag else { return report };
+    let Some(lag) = lag else {
+        return report
+            .unseen(format!("when replica {address} last acknowledged: INFO has no lag of it"), None);
+    };
     let lag =
         Measurement::new("lag", lag, Unit::Seconds).judged_by(limits.get("lag")).label("replica", &address);
     let finding = Severity::of(lag.status()).map(|severity| {
@@ -219,7 +245,7 @@ fn judge_follower(mut report: ProbeReport, follower: Follower, limits: &Limits) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::REDIS_7;
+    use crate::fixtures::{REDIS_7, with, without};
     use ops_core::{Bounds, Status};
 
     fn report(reply: &str) -> (Status, Vec<String>) {
@@ -229,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_primary_judges_each_replica() {
-        let primary = "role:master\nmaster_repl_offset:1000\n";
+        let primary = "role:master\nmaster_repl_offset:1000\nconnected_slaves:1\n";
         for (line, status, code) in [
             ("slave0:ip=10.0.0.2,port=6379,state=online,offset=1000,lag=1", Status::Ok, None),
             (
@@ -242,6 +268,11 @@ mod tests {
                 Status::Warning,
                 Some("redis.replication.replica_offline"),
             ),
+            // What is not told is not zero.
+            ("slave0:ip=10.0.0.2,port=6379,state=online,offset=1000", Status::Unknown, None),
+            ("slave0:ip=10.0.0.2,state=online,offset=1000,lag=1", Status::Unknown, None),
+            ("slave0:ip=10.0.0.2,port=6379,offset=1000,lag=1", Status::Unknown, None),
+            ("", Status::Unknown, None),
             // A backup by SYNC names no port.
             ("slave0:ip=10.0.0.9,port=0,state=send_bulk,offset=0,lag=0", Status::Ok, None),
         ] {
@@ -283,5 +314,9 @@ mod tests {
         let limits =
             Limits::defaults(&SPEC).with("replicas", Bounds { warning: None, critical: Some(0.0) }).unwrap();
         assert_eq!(judge(&Info::parse(REDIS_7), &limits).unwrap().status(), Status::Critical);
+        // Replicas that are counted and not described, and ones that are not even counted, are not missing ones.
+        for hidden in [with(REDIS_7, "connected_slaves", "2"), without(REDIS_7, "connected_slaves")] {
+            assert_eq!(judge(&Info::parse(&hidden), &limits).unwrap().status(), Status::Unknown);
+        }
     }
 }

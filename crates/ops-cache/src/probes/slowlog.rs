@@ -11,6 +11,7 @@ use redis::Value;
 use serde_json::json;
 
 use super::reply::{items, number, text};
+use super::settings::{Hidden, Settings};
 use crate::probe::RedisProbe;
 use crate::target::RedisTarget;
 
@@ -18,6 +19,11 @@ use crate::target::RedisTarget;
 const WINDOW_SECONDS: f64 = 600.0;
 /// As many as the server keeps by default (slowlog-max-len).
 const ENTRIES: usize = 128;
+/// What decides whether the server keeps a log, and from how many microseconds.
+const SLOWER: &str = "slowlog-log-slower-than";
+const LENGTH: &str = "slowlog-max-len";
+/// Its default.
+const USUAL_MICROS: f64 = 10_000.0;
 /// Commands named in one report.
 const NAMED: usize = 5;
 
@@ -29,14 +35,16 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
               as long.",
         measures: "The entries of the slow log from the last 10 minutes, by the server's clock, at most 128 of them: \
                    the slowest of each command, and how many. Commands are shown without their arguments, which may \
-                   hold data and secrets. A log without recent entries proves something only where the server keeps one: then \
-                   slowlog-log-slower-than is asked for, too.",
+                   hold data and secrets. A log that shows nothing proves something only where the server keeps one, \
+                   of what is as fast as the threshold: that is asked for, and what hides it leaves this unknown. An \
+                   entry below the threshold proves it as well.",
         queries: &[
             ("SLOWLOG GET 128", "id, time, duration and command of each entry"),
             ("INFO", "server_time_usec: the server's clock"),
             (
-                "CONFIG GET slowlog-*",
-                "while the log has no recent entry: whether it is kept. The right to it also shows passwords that stand in the \
+                "CONFIG GET [sl][al][to][we]*",
+                "slowlog-log-slower-than, slowlog-max-len: whether the log is kept, while no recent entry proves it; \
+                 shared with redis.latency. The right to it (+config|get) also shows the passwords that stand in the \
                  server's configuration",
             ),
         ],
@@ -45,7 +53,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
             ("redis.slowlog.entries", "the slow log grew by more entries than configured"),
         ],
         versions: "Redis 6.2 and later, Valkey 8 and later",
-        cost: "one SLOWLOG GET, of at most 128 entries whose arguments the server cuts",
+        cost: "one SLOWLOG GET, of at most 128 entries whose arguments the server cuts; at most one CONFIG GET a run",
         remedy: "SLOWLOG GET shows the arguments and the client. SCAN in place of KEYS, smaller batches, bounded \
                  ranges.",
     },
@@ -91,44 +99,55 @@ impl RedisProbe for SlowLog {
                 .on(redis.address())
                 .because("the reply is not of the form that Redis documents")
         })?;
-        let has_entries = !entries.is_empty();
         let reading = redis.info(cx).await?;
         let now = reading.info.number::<f64>("server_time_usec").map(|usec| usec / 1e6);
         let now = now.unwrap_or(reading.at.timestamp() as f64);
         // The INFO that is shared may be some seconds older than the newest entry.
         let recent: Vec<_> = entries.into_iter().filter(|entry| now - entry.at < WINDOW_SECONDS).collect();
-        if recent.is_empty()
-            && let Some(report) = not_kept(cx, redis, has_entries).await?
-        {
+        let report = judge(&recent, limits);
+        let bound = bound(limits);
+        if recent.iter().any(|entry| bound.is_none_or(|bound| entry.millis < bound)) {
+            // It shows what is faster than what is looked for.
             return Ok(report);
         }
-        Ok(judge(&recent, limits))
+        Ok(match blind(&*redis.settings(cx).await?, bound) {
+            Some(Hidden { why, fix }) if recent.is_empty() => report.summary(why.clone()).unseen(why, fix),
+            Some(Hidden { why, fix }) => report.unseen(why, fix),
+            None => report,
+        })
     }
 }
 
-/// A log without recent entries says nothing where none is kept. One that has older ones was kept once: where nobody
-/// says that it is kept now, that has to do.
-async fn not_kept(cx: &Context, redis: &RedisTarget, has_entries: bool) -> Result<Option<ProbeReport>> {
-    let get = redis::cmd("CONFIG").arg("GET").arg("slowlog-*").clone();
-    let (reply, _) = match redis.query(cx, "run CONFIG GET", &get).await {
-        Ok(reply) => reply,
-        Err(error) if error.kind() == ErrorKind::PermissionDenied && has_entries => return Ok(None),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            let what = "the slow log is empty, and whether the server keeps one is hidden";
-            return Ok(Some(ProbeReport::unknown(what, error.fix().map(str::to_owned))));
+/// The milliseconds from which a command is told of, where there are any.
+fn bound(limits: &Limits) -> Option<f64> {
+    let slowest = limits.get("slowest");
+    slowest.warning.or(slowest.critical)
+}
+
+/// Why the log would be without a command that took as long as `bound`, in milliseconds; or why that cannot be told.
+fn blind(settings: &Settings, bound: Option<f64>) -> Option<Hidden> {
+    let told = settings.number(SLOWER).and_then(|slower| Ok((slower, settings.number(LENGTH)?)));
+    let (slower, length) = match told {
+        Ok(told) => told,
+        Err(Hidden { why, fix }) => {
+            return Some(Hidden { why: format!("whether the server keeps a slow log: {why}"), fix });
         }
-        // Managed services have no CONFIG, and keep the log by default.
-        Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(None),
-        Err(error) => return Err(error),
     };
-    let setting = |name: &str| super::reply::field(&reply, name).and_then(|value| value.parse::<i64>().ok());
-    let off = [("slowlog-log-slower-than", -1, 10_000), ("slowlog-max-len", 0, 128)]
-        .into_iter()
-        .find(|(name, off, _)| setting(name) == Some(*off));
-    Ok(off.map(|(name, value, usual)| {
-        let what = format!("the server keeps no slow log: {name} is {value}");
-        ProbeReport::unknown(what, Some(format!("CONFIG SET {name} {usual}")))
-    }))
+    let bound = bound.map(|millis| millis * 1000.0);
+    let (why, name, value) = if length == 0 {
+        ("the server keeps no slow log: slowlog-max-len is 0".to_owned(), LENGTH, 128.0)
+    } else {
+        let why = if slower < 0 {
+            format!("the server keeps no slow log: {SLOWER} is {slower}")
+        } else if bound.is_some_and(|bound| slower as f64 > bound) {
+            let shortest = Unit::Milliseconds.format(slower as f64 / 1000.0);
+            format!("the slow log leaves out what takes less than {shortest}: {SLOWER} is {slower}")
+        } else {
+            return None;
+        };
+        (why, SLOWER, bound.unwrap_or(USUAL_MICROS).min(USUAL_MICROS))
+    };
+    Some(Hidden { why, fix: Some(format!("CONFIG SET {name} {value:.0}")) })
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -217,6 +236,32 @@ mod tests {
         let entries = parse(&redis::parse_redis_value(reply.as_bytes()).unwrap()).unwrap();
         assert_eq!(entries, [Entry { at: 1_790_000_000.0, millis: 150.0, command: "SET".into() }]);
         assert!(!format!("{:?}", judge(&entries, &Limits::defaults(&SPEC))).contains("hunter2"));
+    }
+
+    fn settings(slower: &str, length: &str) -> Settings {
+        let bulk = |word: &str| Value::BulkString(word.into());
+        let told = Value::Array([SLOWER, slower, LENGTH, length].map(bulk).to_vec());
+        Settings::of(Ok((told, std::time::Duration::ZERO))).unwrap()
+    }
+
+    #[test]
+    fn a_log_that_would_not_show_it_is_no_proof() {
+        for (slower, length, bound, fix) in [
+            ("10000", "128", Some(100.0), None),
+            ("100000", "128", Some(100.0), None),
+            ("100001", "128", Some(100.0), Some("CONFIG SET slowlog-log-slower-than 10000")),
+            ("10000", "128", Some(5.0), Some("CONFIG SET slowlog-log-slower-than 5000")),
+            ("5000000", "128", None, None),
+            ("-1", "128", None, Some("CONFIG SET slowlog-log-slower-than 10000")),
+            ("10000", "0", Some(100.0), Some("CONFIG SET slowlog-max-len 128")),
+        ] {
+            let hidden = blind(&settings(slower, length), bound);
+            assert_eq!(
+                hidden.map(|hidden| hidden.fix.unwrap()).as_deref(),
+                fix,
+                "{slower} {length} {bound:?}"
+            );
+        }
     }
 
     #[test]

@@ -233,6 +233,9 @@ async fn a_server_that_freezes_between_two_samples_costs_its_deadline_once() {
     let checked = disturbed(&server, || stopped = Some(Stopped::new(&server))).await;
     drop(stopped);
     checked.cut_short();
+    let reachable = checked.of("redis.reachable");
+    assert_eq!(reachable.status, Status::Critical, "{reachable:#?}");
+    assert_eq!(reachable.findings.last().unwrap().code, "redis.reachable.gone");
     nothing_of_ours(&server).await;
 }
 

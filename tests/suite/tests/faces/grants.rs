@@ -3,7 +3,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use ops_core::HealthReport;
-use ops_testkit::{Missing, Said, or_skip};
+use ops_testkit::{Missing, RedisServer, Said, local_redis_options, or_skip};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::local::complete;
@@ -53,6 +53,28 @@ async fn what_it_prints_lets_a_role_see_every_database() {
     assert!(report.coverage >= 0.95, "{unseen:#?}");
     shop.close().await.unwrap();
     demo.stop().await.unwrap();
+}
+
+// A server that holds data and a sentinel refuse each other's commands, and a script with one of them whole.
+#[tokio::test]
+async fn a_redis_and_a_sentinel_each_take_what_is_printed_for_them() {
+    for options in [local_redis_options(), local_redis_options().with_sentinel()] {
+        let Some(server) = or_skip(RedisServer::start(options).await) else { return };
+        let said = ops(&["grants", "--redis", &format!("redis://{}", server.address()), "--role", "watch"]);
+        assert_eq!((said.code, &*said.stderr), (Some(0), ""), "{said:?}");
+        let mut connection = server.connect().await.unwrap();
+        let commands = said.stdout.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        for command in commands {
+            let mut words = command.split(' ');
+            let mut command = redis::cmd(words.next().unwrap());
+            words.for_each(|word| {
+                command.arg(word);
+            });
+            command.exec_async(&mut connection).await.unwrap();
+        }
+        let users: Vec<String> = redis::cmd("ACL").arg("USERS").query_async(&mut connection).await.unwrap();
+        assert_eq!(users, ["default", "watch"]);
+    }
 }
 
 #[test]

@@ -72,15 +72,23 @@ pub(crate) async fn keys_without_ttl(server: &RedisServer) -> Planted {
     Planted::default()
 }
 
-/// 60 hits and 140 misses.
-pub(crate) async fn misses(server: &RedisServer) -> Planted {
+/// Of so many look-ups three in ten are hits.
+async fn misses(server: &RedisServer, look_ups: usize) -> Planted {
     let mut pipe = redis::pipe();
     pipe.cmd("SET").arg(&["here", "1"]);
-    for look_up in 0..200 {
-        pipe.cmd("GET").arg(if look_up < 60 { "here" } else { "gone" });
+    for look_up in 0..look_ups {
+        pipe.cmd("GET").arg(if look_up % 10 < 3 { "here" } else { "gone" });
     }
     pipe.exec_async(&mut connect(server).await.unwrap()).await.unwrap();
     Planted::default()
+}
+
+pub(crate) async fn a_few_misses(server: &RedisServer) -> Planted {
+    misses(server, 200).await
+}
+
+pub(crate) async fn many_misses(server: &RedisServer) -> Planted {
+    misses(server, 2_000).await
 }
 
 pub(crate) async fn evictions(server: &RedisServer) -> Planted {
@@ -126,8 +134,23 @@ pub(crate) async fn rejected_clients(server: &RedisServer) -> Planted {
     Planted::default()
 }
 
-/// A directory where the snapshot's file should be.
+/// Without save points nothing waits for a snapshot: writes go on after one that failed.
 pub(crate) async fn failed_save(server: &RedisServer) -> Planted {
+    fail_to_save(server, "").await;
+    run(server, "SET b 2").await;
+    Planted::default()
+}
+
+/// With save points, writes are refused after a snapshot that failed.
+pub(crate) async fn refused_writes(server: &RedisServer) -> Planted {
+    fail_to_save(server, "3600 1").await;
+    let refused = ask::<()>(server, "SET b 2").await.unwrap_err();
+    assert_eq!(refused.code(), Some("MISCONF"), "{refused}");
+    Planted::default()
+}
+
+/// A directory where the snapshot's file should be.
+async fn fail_to_save(server: &RedisServer, save_points: &str) {
     let [_, dir]: [String; 2] = ask(server, "CONFIG GET dir").await.unwrap();
     let obstacle = PathBuf::from(dir).join("dump.rdb");
     match server.container() {
@@ -140,7 +163,8 @@ pub(crate) async fn failed_save(server: &RedisServer) -> Planted {
     run(server, "SET a 1").await;
     run(server, "BGSAVE").await;
     until(server, "rdb_last_bgsave_status", |status: String| status == "err").await;
-    Planted::default()
+    let mut connection = connect(server).await.unwrap();
+    redis::cmd("CONFIG").arg(&["SET", "save", save_points]).exec_async(&mut connection).await.unwrap();
 }
 
 /// A directory where the rewritten file should be.
@@ -184,6 +208,21 @@ pub(crate) async fn forked(server: &RedisServer) -> Planted {
 
 pub(crate) async fn unwatched(server: &RedisServer) -> Planted {
     run(server, "CONFIG SET latency-monitor-threshold 0").await;
+    Planted::default()
+}
+
+/// A monitor that would keep what takes five seconds.
+pub(crate) async fn barely_watched(server: &RedisServer) -> Planted {
+    run(server, "CONFIG SET latency-monitor-threshold 5000").await;
+    Planted::default()
+}
+
+/// A long pause, and a short one after it. The monitor keeps one a second.
+pub(crate) async fn stalled_before(server: &RedisServer) -> Planted {
+    run(server, "CONFIG SET latency-monitor-threshold 5").await;
+    run(server, "DEBUG SLEEP 0.4").await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    run(server, "DEBUG SLEEP 0.01").await;
     Planted::default()
 }
 

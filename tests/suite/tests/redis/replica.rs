@@ -5,13 +5,22 @@ use nix::unistd::Pid;
 use ops_core::{Bounds, Status};
 use ops_testkit::{RedisServer, or_skip};
 
-use crate::plants::{connect, run, until};
+use crate::plants::{ask, connect, run, until};
 use crate::rows::{Object, Place, Planted, Row, context};
 
 /// Nothing listens on the port of TCP's own multiplexer.
 pub(crate) async fn of_nobody(server: &RedisServer) -> Planted {
     run(server, "REPLICAOF 127.0.0.1 1").await;
     until(server, "master_link_status", |status: String| status == "down").await;
+    Planted::default()
+}
+
+/// Without its primary it answers nothing, rather than what was true once.
+pub(crate) async fn that_serves_nothing_stale(server: &RedisServer) -> Planted {
+    run(server, "CONFIG SET replica-serve-stale-data no").await;
+    run(server, "REPLICAOF 127.0.0.1 1").await;
+    let refused = ask::<()>(server, "PING").await.unwrap_err();
+    assert_eq!(refused.code(), Some("MASTERDOWN"), "{refused}");
     Planted::default()
 }
 

@@ -66,7 +66,8 @@ pub(crate) struct Row {
 }
 
 /// Codes without a row, and why.
-pub(crate) const EXCUSED: [(&str, &str); 12] = [
+pub(crate) const EXCUSED: [(&str, &str); 13] = [
+    ("redis.reachable.gone", "needs a server that freezes midway: see bad_input"),
     ("redis.cluster.node_failed", "needs three nodes: a test of its own"),
     ("redis.cluster.node_silent", "likewise"),
     ("redis.cluster.no_replica", "likewise"),
@@ -155,6 +156,8 @@ fn reachable() -> Vec<Row> {
             .local()
             .with_settings(&[("enable-debug-command", "yes")]),
         Row::new(NAME, Critical, "redis.server.busy", Address, plant!(silent::busy)),
+        Row::new(NAME, Critical, "redis.server.busy", Address, plant!(replica::that_serves_nothing_stale)),
+        Row::new(NAME, Critical, "redis.server.refuses_writes", Address, plant!(plants::refused_writes)),
         Row::new(NAME, Critical, "redis.server.full", Address, plant!(full::of_clients)),
         Row::new(NAME, Warning, "redis.server.slow", Address, plant!(silent::far_away)),
     ]
@@ -187,17 +190,14 @@ fn traffic() -> Vec<Row> {
     use Object::Named;
     use Status::{Critical, Ok, Warning};
     const NO_TTL: &str = "redis.keys.no_ttl";
+    const MISSES: &str = "redis.cache.hit_rate";
+    const KEYSPACE: Object = Named("keyspace");
     vec![
         Row::new("redis.no_ttl", Ok, NO_TTL, Named("db3"), plant!(plants::keys_without_ttl)),
         Row::new("redis.no_ttl", Warning, NO_TTL, Named("db3"), plant!(plants::keys_without_ttl))
             .with_bounds(const { &[warning("without_ttl", 50.0)] }),
-        Row::new(
-            "redis.hit_rate",
-            Critical,
-            "redis.cache.hit_rate",
-            Named("keyspace"),
-            plant!(plants::misses),
-        ),
+        Row::new("redis.hit_rate", Warning, MISSES, KEYSPACE, plant!(plants::a_few_misses)),
+        Row::new("redis.hit_rate", Critical, MISSES, KEYSPACE, plant!(plants::many_misses)),
         Row::new(
             "redis.evictions",
             Warning,
@@ -255,9 +255,28 @@ fn waiting() -> Vec<Row> {
             plant!(plants::unwatched),
         )
         .with_before(&["CONFIG SET latency-monitor-threshold 100"]),
+        Row::new(
+            "redis.latency",
+            Status::Ok,
+            "redis.latency.unwatched",
+            Named("latency-monitor-threshold"),
+            plant!(plants::barely_watched),
+        )
+        .with_before(&["CONFIG SET latency-monitor-threshold 100"]),
         Row::new("redis.latency", Warning, "redis.latency.event", Named("command"), plant!(plants::stalled))
             .with_bounds(const { &[warning("event", 5.0)] }),
+        Row::new(
+            "redis.latency",
+            Warning,
+            "redis.latency.event",
+            Named("command"),
+            plant!(plants::stalled_before),
+        )
+        .local()
+        .with_settings(&[("enable-debug-command", "yes")])
+        .with_bounds(const { &[warning("event", 300.0)] }),
         Row::new("redis.slowlog", Warning, "redis.slowlog.slow", Named("EVAL"), plant!(plants::stalled))
+            .with_before(&["CONFIG SET slowlog-log-slower-than 5000"])
             .with_bounds(const { &[("slowest", from(Some(5.0), Some(60e3)))] }),
         Row::new(
             "redis.slowlog",
@@ -290,14 +309,21 @@ fn clustered() -> Vec<Row> {
 fn durability() -> Vec<Row> {
     use Object::Named;
     use Status::{Critical, Warning};
-    const SAVED: Object = Named("persistence");
+    const SAVED: Object = Named("snapshot");
     const NAME: &str = "redis.persistence";
     const REPLICATION: &str = "redis.replication";
     vec![
-        Row::new(NAME, Critical, "redis.persistence.save_failed", SAVED, plant!(plants::failed_save)),
-        Row::new(NAME, Warning, "redis.persistence.rewrite_failed", SAVED, plant!(plants::failed_rewrite))
-            .local()
-            .with_settings(&[("appendonly", "yes")]),
+        Row::new(NAME, Warning, "redis.persistence.save_failed", SAVED, plant!(plants::failed_save)),
+        Row::new(NAME, Critical, "redis.persistence.save_failed", SAVED, plant!(plants::refused_writes)),
+        Row::new(
+            NAME,
+            Warning,
+            "redis.persistence.rewrite_failed",
+            Named("append-only file"),
+            plant!(plants::failed_rewrite),
+        )
+        .local()
+        .with_settings(&[("appendonly", "yes")]),
         Row::new(NAME, Warning, "redis.persistence.unsaved", SAVED, plant!(plants::unsaved))
             .with_bounds(const { &[warning("unsaved", 0.0)] }),
         Row::new(

@@ -1,5 +1,7 @@
 //! A sentinel, and what it watches.
 
+use std::collections::HashMap;
+
 use ops_cache::{RedisOptions, RedisTarget};
 use ops_core::{Context, Limits, ProbeResult, ProbeSet, Secret, Status};
 use ops_testkit::{RedisServer, eventually, local_redis_options, or_skip};
@@ -7,16 +9,17 @@ use ops_testkit::{RedisServer, eventually, local_redis_options, or_skip};
 use crate::explains;
 use crate::plants::{SOON, ask, run, until};
 use crate::rows::{context, probe_named};
+use crate::silent::Stopped;
 
 /// A primary, its replica, and the one sentinel that watches them.
-struct Watched {
+pub(crate) struct Watched {
     primary: RedisServer,
     replica: RedisServer,
-    sentinel: RedisServer,
+    pub(crate) sentinel: RedisServer,
 }
 
 impl Watched {
-    async fn new() -> Option<Self> {
+    pub(crate) async fn new() -> Option<Self> {
         let primary = or_skip(RedisServer::start(local_redis_options()).await)?;
         let replica = RedisServer::start(local_redis_options()).await.unwrap();
         let sentinel = RedisServer::start(local_redis_options().with_sentinel()).await.unwrap();
@@ -27,7 +30,18 @@ impl Watched {
         let watched = Self { primary, replica, sentinel };
         watched.until("slaves=1").await;
         watched.until("status=ok").await;
+        watched.until_replica("a replica that answers", |flags| flags == "slave").await;
         Some(watched)
+    }
+
+    /// Waits until the sentinel says this of the one replica's flags.
+    async fn until_replica(&self, what: &str, wanted: impl Fn(&str) -> bool) {
+        eventually(what, SOON, async || {
+            let replicas: Vec<HashMap<String, String>> =
+                ask(&self.sentinel, "SENTINEL REPLICAS shop").await.ok()?;
+            wanted(replicas.first()?.get("flags")?).then_some(())
+        })
+        .await;
     }
 
     /// Waits until the sentinel's own INFO says this of its primary.
@@ -35,7 +49,7 @@ impl Watched {
         until(&self.sentinel, "master0", |line: String| line.contains(wanted)).await;
     }
 
-    fn target(&self, credentials: &str) -> RedisTarget {
+    pub(crate) fn target(&self, credentials: &str) -> RedisTarget {
         let url = Secret::from(format!("redis://{credentials}{}", self.sentinel.address()));
         RedisTarget::connect_lazily("watch", &url, RedisOptions::default()).unwrap()
     }
@@ -87,6 +101,20 @@ async fn each_fault_of_what_a_sentinel_watches_is_found() {
 }
 
 #[tokio::test]
+async fn a_replica_that_is_gone_is_nobody_to_promote() {
+    let Some(watched) = Watched::new().await else { return };
+    let stopped = Stopped::new(watched.replica.server().unwrap().pid().unwrap());
+    watched.until_replica("a replica that is down", |flags| flags.contains("s_down")).await;
+    // The sentinel goes on counting it.
+    watched.until("slaves=1").await;
+    watched.finds(Status::Warning, "redis.sentinel.too_few_replicas", "shop").await;
+    drop(stopped);
+    watched.until_replica("a replica that answers", |flags| flags == "slave").await;
+    let calm = watched.look_as("").await;
+    assert_eq!((calm.status, calm.findings.len()), (Status::Ok, 0), "{calm:#?}");
+}
+
+#[tokio::test]
 async fn other_probes_have_nothing_to_say_about_a_sentinel() {
     let Some(watched) = Watched::new().await else { return };
     let mut set = ProbeSet::new("test");
@@ -115,6 +143,6 @@ async fn what_is_closed_to_a_user_is_unknown_until_it_is_granted() {
     })
     .await;
     assert_eq!(result.status, Status::Ok, "{result:#?}");
-    let granted = ["info", "sentinel|masters", "sentinel|ckquorum"];
+    let granted = ["info", "sentinel|masters", "sentinel|replicas", "sentinel|ckquorum"];
     assert_eq!(fixes, granted.map(|command| format!("ACL SETUSER watcher +{command}")));
 }
