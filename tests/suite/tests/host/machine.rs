@@ -27,10 +27,10 @@ const DEV: &str = "Inter-|   Receive\n face |bytes\n    lo: 1 2 0 0 0 0 0 0 1 2 
 
 /// As `systemctl show` prints it, by unit: systemd 252 on Debian 12.
 pub(crate) const SERVICE: &str = "Type=notify\nNRestarts=0\nResult=success\nId=app.service\nWants=\nLoadState=loaded\nActiveState=active\nSubState=running\n";
-pub(crate) const TIMER: &str = "Unit=backup.service\nNextElapseUSecRealtime=Thu 2098-01-02 02:00:00 UTC\n\
+pub(crate) const TIMER: &str = "Unit=backup.service\nTimersCalendar={ OnCalendar=*-*-* 02:00:00 ; next_elapse=Thu 2098-01-02 02:00:00 UTC }\nNextElapseUSecRealtime=Thu 2098-01-02 02:00:00 UTC\n\
     NextElapseUSecMonotonic=infinity\nLastTriggerUSec=Wed 2025-01-01 02:00:00 UTC\nId=backup.timer\nLoadState=loaded\n\
     ActiveState=active\nSubState=waiting\n";
-pub(crate) const BACKUP: &str = "Result=success\nExecMainStatus=0\nId=backup.service\nLoadState=loaded\n\
+pub(crate) const BACKUP: &str = "Result=success\nExecMainStatus=0\nInactiveExitTimestamp=Wed 2025-01-01 02:00:00 UTC\nId=backup.service\nLoadState=loaded\n\
     ActiveState=inactive\nSubState=dead\n";
 
 impl Fake {

@@ -147,6 +147,13 @@ fn services() -> Vec<Row> {
         row("host.timer", Critical, "host.timer.failed", "backup.timer", |fake| {
             fake.edit("units/backup.service", "Result=success", "Result=exit-code");
         }),
+        row("host.timer", Warning, "host.timer.running", "backup.timer", |fake| {
+            fake.edit(
+                "units/backup.service",
+                "ActiveState=inactive\nSubState=dead",
+                "ActiveState=activating\nSubState=start",
+            );
+        }),
     ]
 }
 
