@@ -1,11 +1,15 @@
 //! What a configuration says about a machine.
 
+mod log;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ops_core::quantity::DurationText;
-use ops_core::{Bounds, Error, ErrorKind, Result};
+use ops_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
+
+pub use self::log::{LogConfig, PatternConfig};
 
 /// The machine that ops runs on. What it says holds for this machine only: of a server reached over SQL alone,
 /// disk, memory and processors stay unknown.
@@ -53,46 +57,6 @@ pub struct ProcessConfig {
     pub command_line: Option<String>,
 }
 
-/// A log to search: a file, or the journal of a unit.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct LogConfig {
-    /// The file. Rotated ones beside it (.1, -20260101) are read as far as the window reaches; compressed ones are
-    /// not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<PathBuf>,
-    /// The unit whose entries in systemd's journal are searched.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub journal: Option<String>,
-    /// How far back to look; 1h by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window: Option<DurationText>,
-    /// What to count. Without it, what a PostgreSQL server says when it is damaged: PANIC, XX001, XX002. The last
-    /// two are SQLSTATEs: log_line_prefix must have %e, or log_destination be csvlog or jsonlog.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub patterns: Vec<PatternConfig>,
-}
-
-/// What to count in a log.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct PatternConfig {
-    /// What reports call it.
-    #[schemars(length(min = 1))]
-    pub name: String,
-    /// A regular expression, tried on each line. Of its first group, if it has one, the most frequent values are
-    /// told; let it hold no user's data.
-    pub regex: String,
-    /// From this many lines within the window it is a warning; from one where neither bound is given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub warning: Option<f64>,
-    /// From this many lines within the window it is critical.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub critical: Option<f64>,
-}
-
 /// Where jobs say when they last succeeded, and how often each should.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -110,9 +74,9 @@ pub struct HeartbeatConfig {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct JobConfig {
-    /// The time from one success to the next. Later than this is a warning.
+    /// The time from one success to the next. Later than this is a warning, within the grace.
     pub every: DurationText,
-    /// How much later than that is critical; nothing by default.
+    /// How much later than that is critical. Without it there is no warning: late is critical at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace: Option<DurationText>,
 }
@@ -192,6 +156,8 @@ impl HostConfig {
     }
 }
 
+const NOTHING: &str = "must be more than nothing";
+
 fn invalid(why: impl AsRef<str>) -> Error {
     Error::new(ErrorKind::Configuration, "read the host").because(why)
 }
@@ -218,10 +184,16 @@ impl HeartbeatConfig {
         let wrong = |job: &&String| job.is_empty() || job.starts_with('.') || !job.chars().all(plain);
         mistakes.extend(self.jobs.keys().filter(wrong).map(|job| {
             let why = format!("{job:?} cannot be a job's name: letters, digits, `-`, `_` and `.`");
-            (format!("/jobs/{}", job.replace('~', "~0").replace('/', "~1")), invalid(why))
+            (job_at(job), invalid(why))
         }));
+        let restless = self.jobs.iter().filter(|(_, config)| config.every.0.is_zero());
+        mistakes.extend(restless.map(|(job, _)| (format!("{}/every", job_at(job)), invalid(NOTHING))));
         mistakes
     }
+}
+
+fn job_at(job: &str) -> String {
+    format!("/jobs/{}", job.replace('~', "~0").replace('/', "~1"))
 }
 
 impl ProcessConfig {
@@ -234,63 +206,6 @@ impl ProcessConfig {
     #[must_use]
     pub fn with_command_line(mut self, text: impl Into<String>) -> Self {
         self.command_line = Some(text.into());
-        self
-    }
-}
-
-impl LogConfig {
-    fn mistakes(&self) -> Vec<(String, Error)> {
-        let mut mistakes = Vec::new();
-        if self.file.is_some() == self.journal.is_some() {
-            mistakes.push((String::new(), invalid("a log is either a file or a journal")));
-        }
-        if let Some(unit) = self.journal.as_deref().filter(|unit| !is_unit(unit)) {
-            mistakes.push(("/journal".to_owned(), no_unit(unit)));
-        }
-        #[cfg(feature = "log")]
-        for (i, pattern) in self.patterns.iter().enumerate() {
-            if let Err(mistake) = crate::probes::log::compile(pattern) {
-                mistakes.push((format!("/patterns/{i}/regex"), mistake));
-            }
-        }
-        mistakes
-    }
-
-    /// A file.
-    pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self { file: Some(path.into()), ..Self::default() }
-    }
-
-    /// The journal of a unit.
-    pub fn journal(unit: impl Into<String>) -> Self {
-        Self { journal: Some(unit.into()), ..Self::default() }
-    }
-
-    /// Looks back this far.
-    #[must_use]
-    pub fn with_window(mut self, window: DurationText) -> Self {
-        self.window = Some(window);
-        self
-    }
-
-    /// Counts this.
-    #[must_use]
-    pub fn with_pattern(mut self, pattern: PatternConfig) -> Self {
-        self.patterns.push(pattern);
-        self
-    }
-}
-
-impl PatternConfig {
-    /// A pattern that is a warning wherever it is met.
-    pub fn new(name: impl Into<String>, regex: impl Into<String>) -> Self {
-        Self { name: name.into(), regex: regex.into(), warning: None, critical: None }
-    }
-
-    /// Alarms from these many lines.
-    #[must_use]
-    pub fn with_bounds(mut self, bounds: Bounds) -> Self {
-        (self.warning, self.critical) = (bounds.warning, bounds.critical);
         self
     }
 }
@@ -319,6 +234,12 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    use ops_core::Bounds;
+
+    fn bounded(warning: Option<f64>, critical: Option<f64>) -> PatternConfig {
+        PatternConfig::new("x", "x").with_bounds(Bounds { warning, critical })
+    }
+
     #[test]
     fn what_makes_no_sense_is_refused() {
         let host = HostConfig::default;
@@ -327,6 +248,24 @@ mod tests {
             (host().with_timer("a b.timer"), "no name of a systemd unit"),
             (host().with_log(LogConfig::default()), "either a file or a journal"),
             (host().with_log(LogConfig::journal("-f")), "no name of a systemd unit"),
+            (host().with_log(LogConfig::file("/var/log/*/x.log")), "and not its directory's"),
+            (host().with_log(LogConfig::file("/x").with_window(DurationText(Duration::ZERO))), NOTHING),
+            (
+                host().with_log(LogConfig::file("/x").with_pattern(bounded(Some(10.0), Some(1.0)))),
+                "lies beyond critical",
+            ),
+            (
+                host().with_log(LogConfig::file("/x").with_pattern(bounded(None, Some(0.0)))),
+                "always has that many lines",
+            ),
+            (
+                host().with_heartbeats(HeartbeatConfig::new("/x").with_job(
+                    "backup",
+                    DurationText(Duration::ZERO),
+                    None,
+                )),
+                NOTHING,
+            ),
             (
                 host().with_heartbeats(HeartbeatConfig::new("/x").with_job(
                     "../etc",

@@ -1,5 +1,7 @@
 //! `host.memory`: what is left, and who was killed for want of it.
 
+mod group;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -10,9 +12,9 @@ use ops_core::{
 };
 use serde_json::json;
 
+use self::group::Group;
 use super::windowed;
 use crate::host::{HostProbe, HostTarget};
-use crate::machine::Machine;
 
 pub(crate) static SPEC: ProbeSpec = ProbeSpec {
     name: "host.memory",
@@ -23,21 +25,22 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         measures: "MemAvailable, the kernel's own estimate of what can be had without swapping (free memory is always \
                    low: it caches files); swap in use; processes killed for want of memory since the last check, or \
                    over two samples 1 s apart where there is none. And of the control group that ops itself runs \
-                   in (inside a container, the container's), where it has a limit, what is left of that: its inactive \
-                   file cache counts as left.",
+                   in (inside a container, the container's) and of those around it, where they have a limit, what is \
+                   left of the one that is nearest to its own: its inactive file cache counts as left.",
         queries: &[
             ("/proc/meminfo", "MemTotal, MemAvailable, SwapTotal, SwapFree"),
             ("/proc/vmstat", "oom_kill: processes killed since the start of the machine"),
             (
                 "/proc/self/cgroup, /sys/fs/cgroup",
-                "the limit of this control group, what it uses, and how much of that is inactive_file",
+                "the limits of this control group and of those around it, what they use, and how much of that is \
+                 inactive_file",
             ),
         ],
         codes: &[
             ("host.memory.low", "little memory is available"),
             (
                 "host.memory.group_low",
-                "this control group has little left of its limit: its processes are killed first",
+                "this control group, or one around it, has little left of its limit: its processes are killed first",
             ),
             ("host.memory.oom_kill", "the kernel killed a process for want of memory"),
             ("host.memory.swap", "swap is nearly full"),
@@ -93,7 +96,10 @@ impl HostProbe for Memory {
     async fn probe(&self, cx: &Context, host: &HostTarget, limits: &Limits) -> Result<ProbeReport> {
         let machine = host.machine();
         let report = judge(&machine.proc("meminfo")?, limits)?;
-        let report = judge_group(report, group(machine), limits);
+        let report = match group::tightest(machine) {
+            Ok(group) => judge_group(report, group.as_ref(), limits),
+            Err(error) => report.unseen(error.report(), error.fix().map(str::to_owned)),
+        };
         let take = async || killed(&machine.proc("vmstat")?);
         Ok(match windowed::rise(cx, host, SPEC.name, take).await {
             Ok(Ok(window)) => judge_kills(report, &window, limits),
@@ -179,54 +185,21 @@ fn judge_kills(report: ProbeReport, window: &Window, limits: &Limits) -> ProbeRe
     report.measure(kills).findings(finding)
 }
 
-/// The limit of a control group, and what it uses.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Group {
-    limit: f64,
-    used: Option<f64>,
-    /// Cache that the kernel drops before it kills anybody.
-    droppable: f64,
-}
-
-/// This process's own, where it has a limit; of either version.
-fn group(machine: &Machine) -> Option<Group> {
-    let own = machine.proc("self/cgroup").ok()?;
-    let (limit, used, path) = own.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let (id, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        if controllers.split(',').any(|controller| controller == "memory") {
-            Some(("memory.limit_in_bytes", "memory.usage_in_bytes", format!("memory{path}")))
-        } else if id == "0" && !own.contains(":memory:") {
-            Some(("memory.max", "memory.current", path.trim_start_matches('/').to_owned()))
-        } else {
-            None
-        }
-    })?;
-    let dir = machine.sys.join("fs/cgroup").join(path);
-    let droppable = machine.read(&dir.join("memory.stat")).ok().and_then(|stat| {
-        let field =
-            |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
-        field("total_inactive_file ").or_else(|| field("inactive_file "))
-    });
-    let number = |file: &str| machine.read(&dir.join(file)).ok()?.trim().parse::<f64>().ok();
-    // Without one, version 2 says max, and version 1 a number near the largest.
-    let limit = number(limit).filter(|limit| *limit < 2_f64.powi(60))?;
-    Some(Group { limit, used: number(used), droppable: droppable.unwrap_or(0.0) })
-}
-
-fn judge_group(report: ProbeReport, group: Option<Group>, limits: &Limits) -> ProbeReport {
-    let Some(Group { limit, used, droppable }) = group else { return report };
+fn judge_group(report: ProbeReport, group: Option<&Group>, limits: &Limits) -> ProbeReport {
+    let Some(group @ Group { name, limit, used, droppable }) = group else { return report };
+    let (limit, droppable) = (*limit, *droppable);
     let report = report.measure(Measurement::new("group_limit", limit, Unit::Bytes));
-    let Some(used) = used else { return report.unseen("what this control group uses of its limit", None) };
-    let left = (limit - (used - droppable).max(0.0)).max(0.0);
+    let (Some(used), Some(left)) = (*used, group.left()) else {
+        return report.unseen(format!("what control group {name} uses of its limit"), None);
+    };
     let share = Measurement::new("group_available", left / limit * 100.0, Unit::Percent)
         .judged_by(limits.get("available"));
     let low = Severity::of(share.status()).map(|severity| {
         let of = format!("{} of {}", Unit::Bytes.format(left), Unit::Bytes.format(limit));
-        let message = format!("{of} are left of this control group's limit ({})", share.format());
+        let message = format!("{of} are left of the limit of control group {name} ({})", share.format());
         Finding::new(severity, "host.memory.group_low", message)
             .object("control group")
-            .evidence(json!({"limit": limit, "used": used, "inactive_file": droppable}))
+            .evidence(json!({"group": name, "limit": limit, "used": used, "inactive_file": droppable}))
             .remedy(Remedy::advice("raise the limit of the container or unit, or find what grows in it"))
     });
     report.measure(Measurement::new("group_used", used, Unit::Bytes)).measure(share).findings(low)
@@ -277,32 +250,9 @@ mod tests {
             (85.0, 0.0, Status::Warning),
             (10.0, 0.0, Status::Ok),
         ] {
-            let group = Some(Group { limit: 100.0, used: Some(used), droppable });
-            let report = judge_group(ProbeReport::new(""), group, &Limits::defaults(&SPEC));
+            let group = Group { name: "/app".to_owned(), limit: 100.0, used: Some(used), droppable };
+            let report = judge_group(ProbeReport::new(""), Some(&group), &Limits::defaults(&SPEC));
             assert_eq!(report.status(), status, "{used} {droppable}");
         }
-    }
-
-    #[test]
-    fn a_groups_limit_is_noted_in_both_versions() {
-        let dir = tempfile::tempdir().unwrap();
-        let machine = Machine::default().with_proc(dir.path().join("proc")).with_sys(dir.path().join("sys"));
-        let write = |path: &str, text: &str| {
-            let path = dir.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        assert_eq!(group(&machine), None);
-        write("proc/self/cgroup", "0::/app\n");
-        write("sys/fs/cgroup/app/memory.max", "max\n");
-        assert_eq!(group(&machine), None);
-        write("sys/fs/cgroup/app/memory.max", "1048576\n");
-        write("sys/fs/cgroup/app/memory.current", "4096\n");
-        assert_eq!(group(&machine), Some(Group { limit: 1_048_576.0, used: Some(4096.0), droppable: 0.0 }));
-        write("proc/self/cgroup", "9:name=systemd:/\n4:memory:/app\n0::/\n");
-        write("sys/fs/cgroup/memory/app/memory.limit_in_bytes", "2097152\n");
-        assert_eq!(group(&machine), Some(Group { limit: 2_097_152.0, used: None, droppable: 0.0 }));
-        write("sys/fs/cgroup/memory/app/memory.limit_in_bytes", "9223372036854771712\n");
-        assert_eq!(group(&machine), None);
     }
 }

@@ -1,23 +1,22 @@
 //! `host.process`: processes that must run.
 
+mod look;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use async_trait::async_trait;
 use ops_core::window::Window;
 use ops_core::{
-    Context, Direction, Error, ErrorKind, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec,
-    Remedy, Result, Severity, ThresholdSpec, Unit,
+    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Result,
+    Severity, ThresholdSpec, Unit,
 };
 use serde_json::json;
 
+use self::look::{Files, Group, Main, look};
 use super::windowed;
-use crate::apart::apart;
 use crate::config::ProcessConfig;
 use crate::host::{HostProbe, HostTarget};
 
-/// The kernel cuts a program's name to these many bytes.
-const NAME_BYTES: usize = 15;
 /// Ticks per second in what the kernel tells programs (USER_HZ), on every architecture that is in use.
 const TICKS: f64 = 100.0;
 
@@ -30,9 +29,9 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         measures: "For each of processes, by the name of its program and text in its command line: how many run; the \
                    oldest of them, its age, and whether it was replaced since the last check (or within two samples \
                    1 s apart); its open files, of those allowed; the resident memory of all (what they share is \
-                   counted for each).",
+                   counted for each). A process that has ended and is not waited for yet (a zombie) runs no more.",
         queries: &[
-            ("/proc/PID/stat, /proc/PID/cmdline", "who runs, and since when"),
+            ("/proc/PID/stat, /proc/PID/cmdline", "who runs, since when, and whether it is a zombie"),
             ("/proc/PID/status", "VmRSS"),
             ("/proc/PID/fd, /proc/PID/limits", "open files; closed to other users than root and its own"),
         ],
@@ -101,95 +100,6 @@ impl HostProbe for Process {
     }
 }
 
-/// The processes that one configured entry means.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Group {
-    count: usize,
-    resident: f64,
-    main: Option<Main>,
-}
-
-/// The oldest of a group: a server that started the others.
-#[derive(Clone, Debug, PartialEq)]
-struct Main {
-    pid: u32,
-    started_ticks: f64,
-    files: Option<(f64, f64)>,
-}
-
-/// On a thread of its own: to read a command line the kernel waits for the process's memory.
-async fn look(cx: &Context, host: &HostTarget) -> Result<Vec<Group>> {
-    let (proc, wanted) = (host.machine().proc.clone(), host.config().processes.clone());
-    apart(cx, "list the processes", move || {
-        let unreadable = |error: std::io::Error| {
-            Error::new(ErrorKind::Unsupported, "list the processes")
-                .on(proc.display().to_string())
-                .because(error.to_string())
-        };
-        let mut groups = vec![Group::default(); wanted.len()];
-        let mut any = false;
-        for entry in std::fs::read_dir(&proc).map_err(unreadable)?.flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-                continue;
-            };
-            // It may end while it is looked at.
-            let Some((name, started)) = stat(&entry.path()) else { continue };
-            any = true;
-            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            for (group, _) in groups.iter_mut().zip(&wanted).filter(|(_, wanted)| is(wanted, &name, &command))
-            {
-                group.count += 1;
-                group.resident += resident(&entry.path());
-                if group.main.as_ref().is_none_or(|main| started < main.started_ticks) {
-                    group.main = Some(Main { pid, started_ticks: started, files: None });
-                }
-            }
-        }
-        if !any {
-            return Err(unreadable(std::io::Error::other("it shows no processes")));
-        }
-        for main in groups.iter_mut().filter_map(|group| group.main.as_mut()) {
-            main.files = files(&proc.join(main.pid.to_string()));
-        }
-        Ok(groups)
-    })
-    .await
-}
-
-/// Name and start of a process. The name stands in parentheses, and may hold some itself.
-fn stat(dir: &Path) -> Option<(String, f64)> {
-    let text = std::fs::read_to_string(dir.join("stat")).ok()?;
-    let (head, rest) = text.rsplit_once(") ")?;
-    let name = head.split_once('(')?.1.to_owned();
-    // The 22nd field, of which the rest begins with the third.
-    let started = rest.split_whitespace().nth(19)?.parse().ok()?;
-    Some((name, started))
-}
-
-fn is(wanted: &ProcessConfig, name: &str, command: &[u8]) -> bool {
-    let words = String::from_utf8_lossy(command).replace('\0', " ");
-    let program = command.split(|byte| *byte == 0).next().unwrap_or_default();
-    let program = String::from_utf8_lossy(program);
-    let program = program.rsplit('/').next().unwrap_or_default();
-    let cut = wanted.name.as_bytes().get(..NAME_BYTES).unwrap_or(wanted.name.as_bytes());
-    let named = program == wanted.name || name.as_bytes() == cut;
-    named && wanted.command_line.as_ref().is_none_or(|text| words.contains(text.as_str()))
-}
-
-fn resident(dir: &Path) -> f64 {
-    let status = std::fs::read_to_string(dir.join("status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or(0.0) * 1024.0
-}
-
-/// Open files, and how many may be.
-fn files(dir: &Path) -> Option<(f64, f64)> {
-    let open = std::fs::read_dir(dir.join("fd")).ok()?.count() as f64;
-    let limits = std::fs::read_to_string(dir.join("limits")).ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    Some((open, line.split_whitespace().next()?.parse().ok()?))
-}
-
 fn shown(wanted: &ProcessConfig) -> String {
     match &wanted.command_line {
         Some(text) => format!("{} ({text})", wanted.name),
@@ -197,10 +107,10 @@ fn shown(wanted: &ProcessConfig) -> String {
     }
 }
 
+/// When each began; 0 for what does not run, so that what comes back differs from what is configured anew.
 fn starts(wanted: &[ProcessConfig], groups: &[Group]) -> BTreeMap<String, f64> {
-    let start =
-        |(wanted, group): (&ProcessConfig, &Group)| Some((shown(wanted), group.main.as_ref()?.started_ticks));
-    wanted.iter().zip(groups).filter_map(start).collect()
+    let start = |group: &Group| group.main.as_ref().map_or(0.0, |main| main.started_ticks);
+    wanted.iter().zip(groups).map(|(wanted, group)| (shown(wanted), start(group))).collect()
 }
 
 fn judge(wanted: &[ProcessConfig], groups: &[Group], uptime: f64, limits: &Limits) -> ProbeReport {
@@ -212,9 +122,15 @@ fn judge(wanted: &[ProcessConfig], groups: &[Group], uptime: f64, limits: &Limit
             .measure(Measurement::new("processes", group.count as f64, Unit::Count).label("process", &name));
         let Some(main) = &group.main else {
             lines.push(format!("{name} does not run"));
+            let left = match group.zombies {
+                0 => "",
+                1 => ": only a zombie is left, whose parent has not asked how it ended",
+                _ => ": only zombies are left, whose parents have not asked how they ended",
+            };
             report = report.finding(
-                Finding::critical("host.process.missing", format!("no process {name} runs"))
+                Finding::critical("host.process.missing", format!("no process {name} runs{left}"))
                     .object(&name)
+                    .evidence(json!({"zombies": group.zombies}))
                     .remedy(
                         Remedy::statement(format!("systemctl status {}", wanted.name))
                             .because("or its log tells why"),
@@ -244,9 +160,17 @@ fn judge(wanted: &[ProcessConfig], groups: &[Group], uptime: f64, limits: &Limit
 }
 
 fn judge_files(report: ProbeReport, name: &str, main: &Main, limits: &Limits) -> ProbeReport {
-    let Some((open, allowed)) = main.files else {
-        let what = format!("the open files of {name}: only root and the user it runs as may see them");
-        return report.unseen(what, None);
+    let untold =
+        |report: ProbeReport, why: &str| report.unseen(format!("the open files of {name}: {why}"), None);
+    let (open, allowed) = match &main.files {
+        Files::Open(open, allowed) => (*open, *allowed),
+        Files::Unlimited(open) => {
+            let count = Measurement::new("open_files", *open, Unit::Count).label("process", name);
+            return report.measure(count);
+        }
+        Files::Closed => return untold(report, "only root and the user it runs as may see them"),
+        Files::Untold(why) => return untold(report, why),
+        Files::Unasked => return untold(report, "they were not asked for"),
     };
     let share = Measurement::new("files", open / allowed * 100.0, Unit::Percent)
         .judged_by(limits.get("files"))
@@ -262,9 +186,11 @@ fn judge_files(report: ProbeReport, name: &str, main: &Main, limits: &Limits) ->
 }
 
 fn judge_restarts(report: ProbeReport, wanted: &[ProcessConfig], window: &Window) -> ProbeReport {
-    wanted.iter().map(shown).filter(|name| window.delta(name) > 0.0).fold(report, |report, name| {
+    // One that was not watched then may have run all along.
+    let replaced = |name: &String| window.delta(name) > 0.0 && !window.appeared(name);
+    wanted.iter().map(shown).filter(replaced).fold(report, |report, name| {
         let within = Unit::Seconds.format(window.length.as_secs_f64());
-        let message = format!("{name} is another process than {within} ago");
+        let message = format!("{name} is not the process that it was {within} ago");
         let finding = Finding::warning("host.process.restarted", message)
             .object(&name)
             .remedy(Remedy::advice("its log, or that of the kernel (dmesg), tells why the former one ended"));
@@ -276,20 +202,77 @@ fn judge_restarts(report: ProbeReport, wanted: &[ProcessConfig], window: &Window
 mod tests {
     use super::*;
     use crate::config::HostConfig;
+    use crate::machine::Machine;
     use ops_core::{HealthProbe, Status};
 
-    #[test]
-    fn a_process_is_told_by_program_and_command_line() {
-        let command = b"/usr/lib/postgresql/17/bin/postgres\0-D\0/var/lib/postgresql/17/main\0";
-        for (config, name, expected) in [
-            (ProcessConfig::new("postgres"), "postgres", true),
-            (ProcessConfig::new("postgres").with_command_line("17/main"), "postgres", true),
-            (ProcessConfig::new("postgres").with_command_line("15/main"), "postgres", false),
-            (ProcessConfig::new("post"), "postgres", false),
-            (ProcessConfig::new("systemd-timesyncd"), "systemd-timesyn", true),
-        ] {
-            assert_eq!(is(&config, name, command), expected, "{config:?}");
+    /// A `/proc` with one process `app` of this state and so many threads.
+    fn proc_with(state: &str, threads: u32, limit: &str) -> (tempfile::TempDir, HostTarget) {
+        let dir = tempfile::tempdir().unwrap();
+        let zeros = "0 ".repeat(13);
+        std::fs::create_dir_all(dir.path().join("7/fd")).unwrap();
+        let write = |file: &str, text: &str| std::fs::write(dir.path().join(file), text).unwrap();
+        write("7/stat", &format!("7 (app) {state} 1 1 1 {zeros}{threads} 0 1000 0 0\n"));
+        write("7/limits", &format!("Max open files            {limit}            {limit}     files\n"));
+        write("uptime", "5000.00 1.00\n");
+        let config = HostConfig::default().with_process(ProcessConfig::new("app"));
+        let host = HostTarget::on("here", config, Machine::default().with_proc(dir.path()));
+        (dir, host)
+    }
+
+    #[tokio::test]
+    async fn a_zombie_runs_no_more() {
+        for (state, threads, count, zombies) in
+            [("S", 1, 1, 0), ("Z", 1, 0, 1), ("X", 0, 0, 1), ("Z", 4, 1, 0)]
+        {
+            let (_dir, host) = proc_with(state, threads, "1024");
+            let groups = look(&Context::new(), &host).await.unwrap();
+            assert_eq!((groups[0].count, groups[0].zombies), (count, zombies), "{state} {threads}");
+            let report = judge(&host.config().processes, &groups, 5000.0, &Limits::defaults(&SPEC));
+            let left =
+                report.found().first().map(|finding| finding.message.contains("only a zombie is left"));
+            assert_eq!(left, (zombies > 0).then_some(true), "{report:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn files_without_a_limit_are_seen() {
+        for (limit, measured, unseen) in [
+            ("1024", Some("files"), None),
+            ("unlimited", Some("open_files"), None),
+            ("many", None, Some("many")),
+        ] {
+            let (_dir, host) = proc_with("S", 1, limit);
+            let groups = look(&Context::new(), &host).await.unwrap();
+            let report = judge(&host.config().processes, &groups, 5000.0, &Limits::defaults(&SPEC));
+            let named = |name: &str| report.measured().iter().any(|measured| measured.name == name);
+            assert!(measured.is_none_or(named), "{report:?}");
+            let expected = if unseen.is_some() { Status::Unknown } else { Status::Ok };
+            assert_eq!(report.status(), expected, "{report:?}");
+            assert!(unseen.is_none_or(|why| format!("{report:?}").contains(why)), "{report:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_configured_between_two_checks_was_not_restarted() {
+        let (dir, host) = proc_with("S", 1, "1024");
+        let cx = Context::new().with_window_gap(std::time::Duration::from_millis(1));
+        let look = async |config: &HostConfig| {
+            let host = HostTarget::on("here", config.clone(), host.machine().clone());
+            let report = Process.probe(&cx, &host, &Limits::defaults(&SPEC)).await.unwrap();
+            report.found().iter().map(|finding| finding.code.to_string()).collect::<Vec<_>>()
+        };
+        let config = HostConfig::default().with_process(ProcessConfig::new("app"));
+        assert_eq!(look(&config).await, [""; 0]);
+        std::fs::create_dir(dir.path().join("8")).unwrap();
+        let stat = std::fs::read_to_string(dir.path().join("7/stat")).unwrap();
+        std::fs::write(dir.path().join("8/stat"), stat.replace("7 (app)", "8 (job)")).unwrap();
+        let both = config.with_process(ProcessConfig::new("job"));
+        assert_eq!(look(&both).await, [""; 0]);
+        // What has gone, and comes back, was.
+        std::fs::rename(dir.path().join("8"), dir.path().join("gone")).unwrap();
+        assert_eq!(look(&both).await, ["host.process.missing"]);
+        std::fs::rename(dir.path().join("gone"), dir.path().join("8")).unwrap();
+        assert_eq!(look(&both).await, ["host.process.restarted"]);
     }
 
     #[tokio::test]

@@ -177,7 +177,8 @@ fn judge(units: &[Unit]) -> ProbeReport {
 }
 
 fn judge_restarts(report: ProbeReport, window: &Window, limits: &Limits) -> ProbeReport {
-    window.deltas().fold(report, |report, (name, rise)| {
+    // One that was not watched at the window's beginning counted before it.
+    window.deltas().filter(|(name, _)| !window.appeared(name)).fold(report, |report, (name, rise)| {
         let count = Measurement::new("restarts", rise, Of::Count)
             .judged_by(limits.get("restarts"))
             .label("unit", name);
@@ -204,6 +205,7 @@ fn judge_restarts(report: ProbeReport, window: &Window, limits: &Limits) -> Prob
 mod tests {
     use super::*;
     use ops_core::Status;
+    use ops_core::window::{Sample, SampleOutcome};
 
     fn unit(state: &str, sub: &str, result: &str) -> Unit {
         let text = format!("LoadState=loaded\nActiveState={state}\nSubState={sub}\nResult={result}\n");
@@ -234,6 +236,21 @@ mod tests {
         }
         let missing = Unit::of("nope.service", "LoadState=not-found\nActiveState=inactive\nSubState=dead\n");
         assert_eq!(judge(&[missing]).status(), Status::Unknown);
+    }
+
+    #[test]
+    fn what_is_configured_between_two_checks_was_not_restarted() {
+        let sample = |second: i64, counters: &[(&str, f64)]| Sample {
+            at: chrono::DateTime::from_timestamp(second, 0).unwrap(),
+            epoch: "boot".into(),
+            counters: counters.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+        };
+        let (earlier, later) =
+            (sample(0, &[("a.service", 3.0)]), sample(60, &[("a.service", 4.0), ("b.service", 9.0)]));
+        let SampleOutcome::Window(window) = Window::between(&earlier, &later) else { panic!("a window") };
+        let report = judge_restarts(ProbeReport::new(""), &window, &Limits::defaults(&SPEC));
+        let found: Vec<_> = report.found().iter().filter_map(|finding| finding.object.as_deref()).collect();
+        assert_eq!(found, ["a.service"]);
     }
 
     #[test]

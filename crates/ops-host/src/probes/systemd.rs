@@ -102,15 +102,20 @@ impl Machine {
     }
 }
 
-/// `KEY=VALUE` lines, as systemd's programs print them; blocks are separated by an empty line.
+/// `KEY=VALUE` lines, as systemd's programs print them; blocks are separated by an empty line. A property that comes
+/// more than once, as a timer's times do, has all of its values, each on a line.
 pub(super) fn properties(text: &str) -> Vec<BTreeMap<String, String>> {
     text.split("\n\n")
         .map(|block| {
-            block
-                .lines()
-                .filter_map(|line| line.split_once('='))
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .collect()
+            let mut properties = BTreeMap::<String, String>::new();
+            for (key, value) in block.lines().filter_map(|line| line.split_once('=')) {
+                let values = properties.entry(key.to_owned()).or_default();
+                if !values.is_empty() {
+                    values.push('\n');
+                }
+                values.push_str(value);
+            }
+            properties
         })
         .filter(|block: &BTreeMap<_, _>| !block.is_empty())
         .collect()

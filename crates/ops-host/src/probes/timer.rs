@@ -11,27 +11,31 @@ use serde_json::json;
 use super::systemd::{self, Unit};
 use crate::host::{HostProbe, HostTarget};
 
-const TIMER: &str =
-    "Id,LoadState,ActiveState,SubState,Unit,LastTriggerUSec,NextElapseUSecRealtime,NextElapseUSecMonotonic";
-const RUN: &str = "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus";
+const TIMER: &str = "Id,LoadState,ActiveState,SubState,Unit,LastTriggerUSec,NextElapseUSecRealtime,NextElapseUSecMonotonic,\
+     TimersCalendar,TimersMonotonic";
+const RUN: &str = "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,InactiveExitTimestamp";
+const DAY: f64 = 86_400.0;
 
 pub(crate) static SPEC: ProbeSpec = ProbeSpec {
     name: "host.timer",
     group: "services",
     explanation: Explanation {
         why: "A backup that a timer starts is missed by nobody until it is needed. A timer that was never enabled, or \
-              whose job fails every night, says so only to who asks.",
+              whose job fails every night, says so only to who asks. A job that hangs is not started again: its timer \
+              waits for its end, for ever.",
         measures: "For each timer of timers: whether it is active and will fire again, when it fired last, when it \
-                   should fire next and by how much that has passed, and how the unit that it starts ended last \
-                   time. Times that systemd counts from the start of the machine are not compared.",
+                   should fire next and by how much that has passed, how the unit that it starts ended last time, \
+                   and how long it has run where it runs. Times that systemd counts from the start of the machine are \
+                   not compared; a service that a timer starts once, and that runs from then on, is no job.",
         queries: &[
             (
                 "systemctl show --property=Id,LoadState,ActiveState,SubState,Unit,LastTriggerUSec,\
-                 NextElapseUSecRealtime,NextElapseUSecMonotonic -- TIMER…",
+                 NextElapseUSecRealtime,NextElapseUSecMonotonic,TimersCalendar,TimersMonotonic -- TIMER…",
                 "the timers; in UTC",
             ),
             (
-                "systemctl show --property=Id,LoadState,ActiveState,SubState,Result,ExecMainStatus -- UNIT…",
+                "systemctl show --property=Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,\
+                 InactiveExitTimestamp -- UNIT…",
                 "the units that they start",
             ),
         ],
@@ -39,21 +43,36 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
             ("host.timer.inactive", "a timer is not active, or will not fire again"),
             ("host.timer.missed", "a timer should have fired, and has not"),
             ("host.timer.failed", "the unit that a timer starts failed when it last ran"),
+            ("host.timer.running", "the unit that a timer starts has run for long: its timer waits for it"),
         ],
         versions: "Linux with systemd 235 and later; without systemd unknown",
         cost: "two small programs",
         remedy: "systemctl list-timers --all shows them. Inactive: systemctl enable --now TIMER. Failed: journalctl -u \
-                 UNIT tells why.",
+                 UNIT tells why. Running: systemctl status UNIT shows what it waits for; TimeoutStartSec= in its unit \
+                 (RuntimeMaxSec= where it is no oneshot) ends the next one that hangs.",
     },
-    thresholds: &[ThresholdSpec {
-        name: "late",
-        meaning: "by how much the time to fire has passed",
-        unit: Of::Seconds,
-        direction: Direction::Above,
-        warning: Some(300.0),
-        critical: Some(3600.0),
-        source: "systemd.timer(5): timers fire within a minute of their time (AccuracySec); five of them, and an hour",
-    }],
+    thresholds: &[
+        ThresholdSpec {
+            name: "late",
+            meaning: "by how much the time to fire has passed",
+            unit: Of::Seconds,
+            direction: Direction::Above,
+            warning: Some(300.0),
+            critical: Some(3600.0),
+            source: "systemd.timer(5): timers fire within a minute of their time (AccuracySec); five of them, and an \
+                     hour",
+        },
+        ThresholdSpec {
+            name: "running",
+            meaning: "how long the unit that a timer starts has run",
+            unit: Of::Seconds,
+            direction: Direction::Above,
+            warning: Some(DAY),
+            critical: None,
+            source: "this project's choice: most jobs are daily (as all but a few of Debian's timers are), and one that \
+                     runs for a day has missed its next time; systemd.service(5): a oneshot has no time-out of its own",
+        },
+    ],
     requires: &[],
 };
 
@@ -106,7 +125,7 @@ fn judge(timers: &[Unit], runs: &[Unit], now: DateTime<Utc>, limits: &Limits) ->
         }
         lines.push(line(timer, now));
         report = judge_timer(report, timer, run, now, limits);
-        report = report.findings(failed(timer, run));
+        report = judge_run(report, timer, run, now, limits).findings(failed(timer, run));
     }
     report.summary(match lines.as_slice() {
         [] => "no timer could be seen".to_owned(),
@@ -168,6 +187,47 @@ fn judge_timer(
     report.measure(late).findings(finding)
 }
 
+/// How long the unit has run. What a timer starts once may be a service, which is meant to go on.
+fn judge_run(
+    report: ProbeReport,
+    timer: &Unit,
+    run: &Unit,
+    now: DateTime<Utc>,
+    limits: &Limits,
+) -> ProbeReport {
+    let recurs = !timer.get("TimersCalendar").is_empty() || timer.get("TimersMonotonic").contains("OnUnit");
+    let runs = match (run.get("ActiveState"), run.get("SubState")) {
+        ("activating", _) => true,
+        ("active", "running") => recurs,
+        _ => false,
+    };
+    if !runs {
+        return report;
+    }
+    let since = run.get("InactiveExitTimestamp");
+    let Some(began) = time(since) else {
+        return report.unseen(format!("since when {} runs: systemd says {since:?}", run.name), None);
+    };
+    let long = Measurement::new("running", ((now - began).num_seconds() as f64).max(0.0), Of::Seconds)
+        .judged_by(limits.get("running"))
+        .label("timer", &timer.name);
+    let finding = Severity::of(long.status()).map(|severity| {
+        let message = format!(
+            "{} has run for {}, and {} does not fire before it ends",
+            run.name,
+            long.format(),
+            timer.name
+        );
+        Finding::new(severity, "host.timer.running", message)
+            .object(&timer.name)
+            .evidence(json!({"unit": run.name, "state": run.get("ActiveState"), "since": since}))
+            .remedy(Remedy::statement(format!("systemctl status {}", run.name)).because(
+                "shows what it waits for; TimeoutStartSec= in its unit ends the next one that hangs",
+            ))
+    });
+    report.measure(long).findings(finding)
+}
+
 fn failed(timer: &Unit, run: &Unit) -> Option<Finding> {
     let result = run.get("Result");
     if matches!(result, "success" | "") {
@@ -213,8 +273,45 @@ mod tests {
             let found = report.found().first().map(|finding| finding.code.as_ref());
             assert_eq!((report.status(), found), (status, code), "{timer:?}");
         }
-        let running = Unit::of("backup.service", "ActiveState=activating\nResult=success\n");
-        let report = judge(&[timer("active", "elapsed", "")], &[running], now, &Limits::defaults(&SPEC));
-        assert_eq!(report.status(), Status::Ok);
+    }
+
+    #[test]
+    fn a_job_that_hangs_is_told() {
+        let now = time("Sun 2026-01-04 08:00:00 UTC").unwrap();
+        let calendar = "TimersCalendar={ OnCalendar=*-*-* 02:00:00 ; next_elapse=n/a }\n";
+        let (once, again) = (
+            "TimersMonotonic={ OnBootUSec=5min ; next_elapse=5min }\n",
+            "TimersMonotonic={ OnBootUSec=5min ; next_elapse=5min }\n\
+             TimersMonotonic={ OnUnitActiveUSec=1h ; next_elapse=n/a }\n\
+             TimersMonotonic={ OnStartupUSec=5min ; next_elapse=5min }\n",
+        );
+        let (today, friday) = ("Sun 2026-01-04 02:00:00 UTC", "Fri 2026-01-02 02:00:00 UTC");
+        for (fires, state, since, status) in [
+            (calendar, ("activating", "start"), today, Status::Ok),
+            (calendar, ("activating", "start"), friday, Status::Warning),
+            (calendar, ("active", "running"), friday, Status::Warning),
+            (again, ("active", "running"), friday, Status::Warning),
+            (again, ("activating", "start"), "n/a", Status::Unknown),
+            // A service that a timer starts after the boot, and a oneshot that stays active.
+            (once, ("active", "running"), friday, Status::Ok),
+            (calendar, ("active", "exited"), friday, Status::Ok),
+        ] {
+            let text = format!(
+                "LoadState=loaded\nActiveState=active\nSubState=running\nUnit=backup.service\n\
+                 LastTriggerUSec={since}\nNextElapseUSecRealtime=\n{fires}"
+            );
+            let timer = Unit::of("backup.timer", &text);
+            let (active, sub) = state;
+            let run = Unit::of(
+                "backup.service",
+                &format!(
+                    "ActiveState={active}\nSubState={sub}\nResult=success\nInactiveExitTimestamp={since}\n"
+                ),
+            );
+            let report = judge(&[timer], &[run], now, &Limits::defaults(&SPEC));
+            assert_eq!(report.status(), status, "{fires} {state:?} {since}: {report:?}");
+            let found = report.found().first().map(|finding| finding.code.as_ref());
+            assert_eq!(found, (status == Status::Warning).then_some("host.timer.running"));
+        }
     }
 }

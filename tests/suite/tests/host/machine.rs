@@ -2,11 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use ops_core::{Bounds, Clock, Context, Limits, ProbeResult, ProbeSet, ProbeSetOptions};
-use ops_host::{HostConfig, HostProbe, HostTarget, Machine, host_registry};
+use ops_core::{Bounds, Clock, Context, Limits, ProbeResult, ProbeSet, ProbeSetOptions, Result};
+use ops_host::{HostConfig, HostProbe, HostTarget, Machine, ReferenceClock, host_registry};
 
 pub(crate) fn probe_named(name: &str) -> &'static dyn HostProbe {
     *host_registry().iter().find(|probe| probe.spec().name == name).expect("a registered probe")
@@ -25,10 +27,10 @@ const DEV: &str = "Inter-|   Receive\n face |bytes\n    lo: 1 2 0 0 0 0 0 0 1 2 
 
 /// As `systemctl show` prints it, by unit: systemd 252 on Debian 12.
 pub(crate) const SERVICE: &str = "Type=notify\nNRestarts=0\nResult=success\nId=app.service\nWants=\nLoadState=loaded\nActiveState=active\nSubState=running\n";
-pub(crate) const TIMER: &str = "Unit=backup.service\nNextElapseUSecRealtime=Thu 2098-01-02 02:00:00 UTC\n\
+pub(crate) const TIMER: &str = "Unit=backup.service\nTimersCalendar={ OnCalendar=*-*-* 02:00:00 ; next_elapse=Thu 2098-01-02 02:00:00 UTC }\nNextElapseUSecRealtime=Thu 2098-01-02 02:00:00 UTC\n\
     NextElapseUSecMonotonic=infinity\nLastTriggerUSec=Wed 2025-01-01 02:00:00 UTC\nId=backup.timer\nLoadState=loaded\n\
     ActiveState=active\nSubState=waiting\n";
-pub(crate) const BACKUP: &str = "Result=success\nExecMainStatus=0\nId=backup.service\nLoadState=loaded\n\
+pub(crate) const BACKUP: &str = "Result=success\nExecMainStatus=0\nInactiveExitTimestamp=Wed 2025-01-01 02:00:00 UTC\nId=backup.service\nLoadState=loaded\n\
     ActiveState=inactive\nSubState=dead\n";
 
 impl Fake {
@@ -47,6 +49,11 @@ impl Fake {
             ("units/backup.timer", TIMER),
             ("units/backup.service", BACKUP),
             ("clock", "NTP=yes\nNTPSynchronized=yes\n"),
+            ("server-clock", "0.002"),
+            ("proc/self/cgroup", "0::/app.slice/app.service\n"),
+            ("sys/fs/cgroup/app.slice/app.service/memory.max", "1000000\n"),
+            ("sys/fs/cgroup/app.slice/app.service/memory.current", "500000\n"),
+            ("sys/fs/cgroup/app.slice/app.service/memory.stat", "anon 400000\ninactive_file 100000\n"),
         ] {
             fake.write(file, text);
         }
@@ -105,6 +112,27 @@ impl Fake {
             .with_systemctl(self.path("systemctl"))
             .with_journalctl(self.path("journalctl"))
             .with_timedatectl(self.path("timedatectl"))
+    }
+
+    /// The machine beside a server whose clock a file tells.
+    pub(crate) fn target(&self, config: HostConfig) -> HostTarget {
+        let clock: Arc<dyn ReferenceClock> = Arc::new(ServerClock(self.path("server-clock")));
+        HostTarget::on("here", config, self.machine()).with_clocks([clock])
+    }
+}
+
+/// A server's clock: a file says how many seconds it is ahead.
+#[derive(Debug)]
+struct ServerClock(PathBuf);
+
+#[async_trait]
+impl ReferenceClock for ServerClock {
+    fn name(&self) -> &str {
+        "main"
+    }
+
+    async fn offset(&self, _cx: &Context) -> Result<(f64, f64)> {
+        Ok((std::fs::read_to_string(&self.0).unwrap().trim().parse().unwrap(), 0.001))
     }
 }
 
@@ -174,13 +202,21 @@ pub(crate) async fn look(
     machine: Machine,
     bounds: &[(&str, Bounds)],
 ) -> ProbeResult {
+    look_at(cx, probe, &HostTarget::on("here", config, machine), bounds).await
+}
+
+pub(crate) async fn look_at(
+    cx: &Context,
+    probe: &str,
+    target: &HostTarget,
+    bounds: &[(&str, Bounds)],
+) -> ProbeResult {
     let probe = probe_named(probe);
     let limits = bounds
         .iter()
         .fold(Limits::defaults(probe.spec()), |limits, (name, bounds)| limits.with(name, *bounds).unwrap());
     let options = ProbeSetOptions::default().with_probe_deadline(Duration::from_secs(10));
     let mut set = ProbeSet::new("test").with_options(options);
-    let target = HostTarget::on("here", config, machine);
     set.add_grouped("here", None, probe.spec().group, target.bind(probe, limits));
     set.run(cx).await.probes.remove(0)
 }

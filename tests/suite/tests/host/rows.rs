@@ -9,7 +9,7 @@ use ops_core::{Bounds, Limits, Status, testing};
 use ops_host::{HeartbeatConfig, HostConfig, HostTarget, LogConfig, Machine, ProcessConfig, host_registry};
 
 use crate::explains;
-use crate::machine::{Fake, append, context, later, line_at, look, probe_named};
+use crate::machine::{Fake, append, context, later, line_at, look, look_at, probe_named};
 
 struct Row {
     probe: &'static str,
@@ -54,6 +54,10 @@ fn kernel() -> Vec<Row> {
         row("host.memory", Critical, "host.memory.low", "memory", |fake| {
             fake.edit("proc/meminfo", "600000", "60000");
         }),
+        row("host.memory", Critical, "host.memory.group_low", "control group", |fake| {
+            fake.write("sys/fs/cgroup/app.slice/app.service/memory.current", "1000000\n");
+            fake.edit("sys/fs/cgroup/app.slice/app.service/memory.stat", "100000", "10000");
+        }),
         row("host.memory", Critical, "host.memory.oom_kill", "memory", |fake| {
             fake.edit("proc/vmstat", "oom_kill 3", "oom_kill 4");
         }),
@@ -90,6 +94,7 @@ fn kernel() -> Vec<Row> {
         row("host.clock", Warning, "host.clock.unsynchronised", "clock", |fake| {
             fake.edit("clock", "NTPSynchronized=yes", "NTPSynchronized=no");
         }),
+        row("host.clock", Critical, "host.clock.skew", "main", |fake| fake.write("server-clock", "-75")),
     ]
 }
 
@@ -141,6 +146,13 @@ fn services() -> Vec<Row> {
         }),
         row("host.timer", Critical, "host.timer.failed", "backup.timer", |fake| {
             fake.edit("units/backup.service", "Result=success", "Result=exit-code");
+        }),
+        row("host.timer", Warning, "host.timer.running", "backup.timer", |fake| {
+            fake.edit(
+                "units/backup.service",
+                "ActiveState=inactive\nSubState=dead",
+                "ActiveState=activating\nSubState=start",
+            );
         }),
     ]
 }
@@ -199,14 +211,15 @@ async fn each_probe_finds_its_plant() {
         let fake = Fake::new();
         let config = calm(&fake);
         let cx = context();
-        let first = look(&cx, row.probe, config.clone(), fake.machine(), &[]).await;
+        let target = fake.target(config);
+        let first = look_at(&cx, row.probe, &target, &[]).await;
         // The calm counters stand still, which a processor's never do.
         if row.probe != "host.cpu" {
             assert_eq!((first.status, first.findings.len()), (Status::Ok, 0), "{}: {first:#?}", row.code);
         }
         (row.plant)(&fake);
         let cx = later(&cx, Duration::from_secs(60));
-        let result = look(&cx, row.probe, config, fake.machine(), row.bounds).await;
+        let result = look_at(&cx, row.probe, &target, row.bounds).await;
         assert_eq!(result.status, row.expected, "{}: {result:#?}", row.code);
         let found: Vec<_> = result.findings.iter().map(|finding| finding.code.as_ref()).collect();
         assert_eq!(found, [row.code], "{result:#?}");
@@ -222,7 +235,7 @@ async fn every_probe_keeps_the_rules() {
     let config = calm(&fake);
     let mut tasks = tokio::task::JoinSet::new();
     for probe in host_registry() {
-        let target = HostTarget::on("here", config.clone(), fake.machine());
+        let target = fake.target(config.clone());
         tasks.spawn(async move {
             testing::health_probe(&target.bind(*probe, Limits::defaults(probe.spec())), &[]).await;
         });

@@ -1,14 +1,15 @@
 //! The journal of a unit.
 
 use std::process::Stdio;
+use std::time::Instant;
 
-use chrono::{DateTime, Utc};
 use ops_core::{Context, Error, ErrorKind, Result};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use super::Said;
+use super::search::{Bounds, seen_window};
 use super::tally::{Patterns, Tally};
-use super::{BUDGET, Said};
 use crate::host::HostTarget;
 
 /// What journalctl prints in place of entries.
@@ -19,21 +20,28 @@ pub(super) async fn search(
     host: &HostTarget,
     unit: &str,
     patterns: &Patterns,
-    since: DateTime<Utc>,
+    bounds: Bounds,
 ) -> Result<Said> {
-    let since = format!("--since=@{}", since.timestamp());
-    let mut said = ask(cx, host, unit, &[&since, "--reverse"], patterns).await?;
+    let since = format!("--since=@{}", bounds.since.timestamp());
+    let mut said = ask(cx, host, unit, &[&since, "--reverse"], patterns, bounds).await?;
     if said.tally.lines == 0 && said.unseen.is_empty() {
         // A unit that is misspelt is as silent as one that is well.
-        let last = ask(cx, host, unit, &["--lines=1"], patterns).await?;
+        let last = ask(cx, host, unit, &["--lines=1"], patterns, bounds).await?;
         if last.tally.lines == 0 {
-            said.unseen.push(format!("the journal holds nothing of {unit}"));
+            said.unseen.push((format!("the journal holds nothing of {unit}"), None));
         }
     }
     Ok(said)
 }
 
-async fn ask(cx: &Context, host: &HostTarget, unit: &str, how: &[&str], patterns: &Patterns) -> Result<Said> {
+async fn ask(
+    cx: &Context,
+    host: &HostTarget,
+    unit: &str,
+    how: &[&str],
+    patterns: &Patterns,
+    bounds: Bounds,
+) -> Result<Said> {
     let program = &host.machine().journalctl;
     let failed = |kind, why: String| {
         Error::new(kind, "read the journal").on(program.display().to_string()).because(why)
@@ -50,12 +58,14 @@ async fn ask(cx: &Context, host: &HostTarget, unit: &str, how: &[&str], patterns
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| failed(ErrorKind::NotFound, error.to_string()))?;
-        let (tally, whole) = count(&mut child, patterns)
+        let (tally, short) = count(&mut child, patterns, bounds)
             .await
             .map_err(|error| failed(ErrorKind::Failed, error.to_string()))?;
         let mut said = Said { tally, unseen: Vec::new() };
-        if !whole {
-            said.unseen.push(format!("the journal of {unit} is longer than what is read of it"));
+        if let Some(short) = short {
+            // Its entries come without their times: half the window is a guess.
+            let fix = seen_window((bounds.now - bounds.since) / 2);
+            said.unseen.push((format!("the journal of {unit}: {short}"), fix));
             return Ok(said);
         }
         let hint = hint(&mut child).await;
@@ -75,13 +85,28 @@ async fn ask(cx: &Context, host: &HostTarget, unit: &str, how: &[&str], patterns
     cx.run("read the journal", work).await
 }
 
-/// Counts what it prints, as far as the budget goes; and whether that was all.
-async fn count(child: &mut Child, patterns: &Patterns) -> std::io::Result<(Tally, bool)> {
+/// Counts what it prints, as far as the budget and the time go; and why that was not all.
+async fn count(
+    child: &mut Child,
+    patterns: &Patterns,
+    bounds: Bounds,
+) -> std::io::Result<(Tally, Option<&'static str>)> {
     let mut tally = Tally::default();
-    let Some(stdout) = child.stdout.take() else { return Ok((tally, true)) };
-    let mut lines = BufReader::new(stdout.take(BUDGET));
+    let Some(stdout) = child.stdout.take() else { return Ok((tally, None)) };
+    let mut lines = BufReader::new(stdout.take(bounds.budget));
     let mut line = Vec::new();
-    while lines.read_until(b'\n', &mut line).await? > 0 {
+    loop {
+        let read = lines.read_until(b'\n', &mut line);
+        let read = match bounds.until {
+            // Also where it always has another line: a time-out alone is looked at only while there is none.
+            Some(until) if Instant::now() >= until => None,
+            Some(until) => tokio::time::timeout_at(until.into(), read).await.ok(),
+            None => Some(read.await),
+        };
+        let Some(read) = read else { return Ok((tally, Some(super::LATE))) };
+        if read? == 0 {
+            break;
+        }
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches('\n');
         if text != NOTHING {
@@ -89,7 +114,7 @@ async fn count(child: &mut Child, patterns: &Patterns) -> std::io::Result<(Tally
         }
         line.clear();
     }
-    Ok((tally, lines.into_inner().limit() > 0))
+    Ok((tally, (lines.into_inner().limit() == 0).then_some(super::LONG)))
 }
 
 /// The first line of what it complains about.

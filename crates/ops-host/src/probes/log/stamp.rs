@@ -2,10 +2,20 @@
 
 use chrono::{DateTime, Datelike, FixedOffset, Local, NaiveDateTime, Offset, TimeZone, Utc};
 
+/// The time at the beginning of a line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Stamp<'a> {
+    pub(super) at: DateTime<Utc>,
+    /// Whether the line says how far it is from UTC. Otherwise it was taken for this machine's own time, which it is
+    /// only where the log was written in its zone: EST may be any machine's.
+    pub(super) is_certain: bool,
+    /// What stands behind it, and behind its zone.
+    pub(super) rest: &'a str,
+}
+
 /// The time at the beginning of a line: as PostgreSQL writes it (`2026-01-05 08:00:00.123 UTC`), as RFC 3339 has it,
-/// or as syslog does (`Jan  5 08:00:00`, of the year that makes it lie before `now`). In a zone that is not named by
-/// its offset, or not at all, it is this machine's own time.
-pub(super) fn of_line(line: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+/// or as syslog does (`Jan  5 08:00:00`, of the year that makes it lie before `now`).
+pub(super) fn of_line(line: &str, now: DateTime<Utc>) -> Option<Stamp<'_>> {
     let line = line.strip_prefix("{\"timestamp\":").unwrap_or(line).trim_start_matches(['[', '"']);
     // No time begins otherwise: most lines of a statement end here.
     if !line.starts_with(|c: char| c.is_ascii_digit()) {
@@ -13,13 +23,13 @@ pub(super) fn of_line(line: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     }
     for format in ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"] {
         if let Ok((time, rest)) = NaiveDateTime::parse_and_remainder(line, format) {
-            return in_zone(time, rest.trim_start());
+            return in_zone(time, rest);
         }
     }
     None
 }
 
-fn syslog(line: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+fn syslog(line: &str, now: DateTime<Utc>) -> Option<Stamp<'_>> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let month = line.get(..3)?;
@@ -30,31 +40,44 @@ fn syslog(line: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         local(time)
     };
     let this = of(now.year())?;
-    if this > now + chrono::Duration::days(1) { of(now.year() - 1) } else { Some(this) }
+    let at = if this > now + chrono::Duration::days(1) { of(now.year() - 1)? } else { this };
+    Some(Stamp { at, is_certain: false, rest: "" })
 }
 
-fn in_zone(time: NaiveDateTime, rest: &str) -> Option<DateTime<Utc>> {
-    if rest.starts_with('Z') || rest.starts_with("UTC") || rest.starts_with("GMT") {
-        return Some(time.and_utc());
+fn in_zone(time: NaiveDateTime, rest: &str) -> Option<Stamp<'_>> {
+    let behind = rest.trim_start();
+    let letters = behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len());
+    let (zone, after) = behind.split_at(letters);
+    if matches!(zone, "Z" | "UTC" | "GMT" | "UCT") {
+        return Some(Stamp { at: time.and_utc(), is_certain: true, rest: after });
     }
-    match offset(rest) {
-        Some(offset) => offset.from_local_datetime(&time).single().map(|time| time.to_utc()),
-        None => local(time),
+    if let Some((offset, after)) = offset(behind) {
+        let at = offset.from_local_datetime(&time).single()?.to_utc();
+        return Some(Stamp { at, is_certain: true, rest: after });
     }
+    // A word may be a zone, or the first of what the line says.
+    Some(Stamp { at: local(time)?, is_certain: false, rest: after })
 }
 
-/// `+02`, `+02:00` or `+0200`.
-fn offset(rest: &str) -> Option<FixedOffset> {
+/// `+02`, `+02:00` or `+0200`; what a log_line_prefix has behind a colon may be an address, and no minutes.
+fn offset(rest: &str) -> Option<(FixedOffset, &str)> {
     let sign = match rest.as_bytes().first()? {
         b'+' => 1,
         b'-' => -1,
         _ => return None,
     };
-    let digits: String = rest[1..].chars().take_while(|c| c.is_ascii_digit() || *c == ':').collect();
-    let digits = digits.replace(':', "");
-    let hours: i32 = digits.get(..2)?.parse().ok()?;
-    let minutes: i32 = digits.get(2..4).map_or(Some(0), |minutes| minutes.parse().ok())?;
-    FixedOffset::east_opt(sign * (hours * 3600 + minutes * 60))
+    let two =
+        |from: &str| from.get(..2).filter(|two| two.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok();
+    let hours: i32 = two(&rest[1..])?;
+    let behind = &rest[3..];
+    let ends = |after: &str| !after.starts_with(|c: char| c.is_ascii_alphanumeric() || ".:".contains(c));
+    let minutes = behind.strip_prefix(':').filter(|minutes| minutes.get(2..).is_some_and(ends));
+    let minutes = minutes.unwrap_or(behind);
+    let (minutes, after): (i32, _) = match two(minutes) {
+        Some(number) => (number, &minutes[2..]),
+        None => (0, behind),
+    };
+    Some((FixedOffset::east_opt(sign * (hours * 3600 + minutes * 60))?, after))
 }
 
 /// Where the clock is put back an hour comes twice: the earlier one counts.
@@ -86,15 +109,29 @@ mod tests {
             ("", None),
         ] {
             let expected = expected.map(|text| DateTime::parse_from_rfc3339(text).unwrap().to_utc());
-            let read = of_line(line, now).map(|time| DateTime::from_timestamp(time.timestamp(), 0).unwrap());
+            let stamp = of_line(line, now);
+            let read = stamp.map(|stamp| DateTime::from_timestamp(stamp.at.timestamp(), 0).unwrap());
             assert_eq!(read, expected, "{line}");
+            assert!(stamp.is_none_or(|stamp| stamp.is_certain), "{line}");
         }
         for line in
             ["2026-01-05 08:00:00 CET [42]", "2026-01-05 08:00:00 x", "Jan  5 08:00:00 host app[1]: x"]
         {
-            assert_eq!(of_line(line, now), here, "{line}");
+            let stamp = of_line(line, now).unwrap();
+            assert_eq!((Some(stamp.at), stamp.is_certain), (here, false), "{line}");
         }
-        let last_year = of_line("Dec 31 23:00:00 host app: x", now).unwrap();
+        for (line, rest) in [
+            ("2026-01-05 08:00:00.1 UTC,\"app\",", ",\"app\","),
+            ("2026-01-05 08:00:00 +02,,", ",,"),
+            ("2026-01-05 08:00:00 +02:10.0.0.1(5432):", ":10.0.0.1(5432):"),
+            ("2026-01-05 08:00:00+05:30 x", " x"),
+            ("2026-01-05 08:00:00 +0530 x", " x"),
+            ("2026-01-05 08:00:00 UTC:10.0.0.1(5432):", ":10.0.0.1(5432):"),
+            ("2026-01-05 08:00:00 CET\",x", "\",x"),
+        ] {
+            assert_eq!(of_line(line, now).unwrap().rest, rest, "{line}");
+        }
+        let last_year = of_line("Dec 31 23:00:00 host app: x", now).unwrap().at;
         assert!(last_year < now && now - last_year < chrono::Duration::days(7));
     }
 }

@@ -7,18 +7,23 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::files::Files;
+
 /// How much is read at once.
 const CHUNK: u64 = 64 * 1024;
 /// Of a longer line only the beginning is looked at.
 const LONGEST_LINE: usize = 256 * 1024;
-const COMPRESSED: [&str; 5] = ["gz", "xz", "zst", "bz2", "lz4"];
 
-/// Reads lines from the end of a file towards its beginning, and on in the file that it was rotated from.
+/// Reads lines from the end of a log's newest file towards its beginning, and on in the file before it.
 ///
 /// A file that is renamed meanwhile is the one that is open. One that is truncated meanwhile was copied first
 /// (logrotate's copytruncate): what is left to read stands at the same place in the copy.
+#[derive(Debug)]
 pub(super) struct Tail {
+    files: Files,
+    /// The one that is read, and when it was last written.
     path: PathBuf,
+    modified: Option<SystemTime>,
     file: File,
     /// What stands before is unread.
     position: u64,
@@ -36,15 +41,18 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Reads `path`, at most `budget` bytes, and no file that was last written before `since`.
-    pub(super) fn open(path: &Path, since: SystemTime, budget: u64) -> io::Result<Self> {
-        let file = File::open(path)?;
+    /// Reads the newest of `files`, and of the others those that were written since `since`; at most `budget` bytes.
+    pub(super) fn open(files: Files, since: SystemTime, budget: u64) -> io::Result<Self> {
+        let path = files.newest()?;
+        let file = File::open(&path)?;
         let meta = file.metadata()?;
         if !meta.is_file() {
             return Err(io::Error::other("it is no regular file"));
         }
         Ok(Self {
-            path: path.to_owned(),
+            files,
+            path,
+            modified: meta.modified().ok(),
             file,
             position: meta.len(),
             length: meta.len(),
@@ -57,7 +65,28 @@ impl Tail {
         })
     }
 
-    /// Some more lines, the newest first; `None` at the end.
+    /// What it reads.
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// The file that the last lines came from.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// When that was last written.
+    pub(super) fn modified(&self) -> Option<SystemTime> {
+        self.modified
+    }
+
+    /// Leaves what is unread of this file.
+    pub(super) fn leave(&mut self) {
+        self.position = 0;
+        self.carry.clear();
+    }
+
+    /// Some more lines, the newest first, of one file; `None` at the end.
     pub(super) fn lines(&mut self) -> io::Result<Option<Vec<String>>> {
         loop {
             if self.position == 0 {
@@ -71,7 +100,7 @@ impl Tail {
                 continue;
             }
             if self.budget == 0 {
-                self.short = Some("the log is longer than what is read of it");
+                self.short = Some(super::LONG);
                 return Ok(None);
             }
             let size = CHUNK.min(self.position).min(self.budget);
@@ -105,19 +134,22 @@ impl Tail {
         lines
     }
 
-    /// Goes on in the file that was rotated last, of those that are unread.
+    /// Goes on in the file that was written last, of those that are unread.
     fn older(&mut self) -> io::Result<bool> {
-        let Some((path, meta)) = self.rotated()?.into_iter().next() else { return Ok(false) };
-        let file = File::open(path)?;
+        let Some((path, meta)) = self.unread(&self.files.clone())?.into_iter().next() else {
+            return Ok(false);
+        };
+        self.file = File::open(&path)?;
         self.seen.insert((meta.dev(), meta.ino()));
-        (self.position, self.length, self.file) = (meta.len(), meta.len(), file);
+        (self.position, self.length) = (meta.len(), meta.len());
+        (self.modified, self.path) = (meta.modified().ok(), path);
         Ok(true)
     }
 
     /// Goes on in the copy of the file that was truncated, at the same place.
     fn copy(&mut self) -> io::Result<bool> {
-        let Some((path, meta)) = self.rotated()?.into_iter().find(|(_, meta)| meta.len() >= self.position)
-        else {
+        let copies = self.unread(&Files::of(&self.path))?;
+        let Some((path, meta)) = copies.into_iter().find(|(_, meta)| meta.len() >= self.position) else {
             return Ok(false);
         };
         self.file = File::open(path)?;
@@ -126,36 +158,12 @@ impl Tail {
         Ok(true)
     }
 
-    /// Unread rotated files beside the log that were written within the window, the newest first.
-    fn rotated(&mut self) -> io::Result<Vec<(PathBuf, std::fs::Metadata)>> {
-        let (Some(dir), Some(name)) =
-            (self.path.parent(), self.path.file_name().and_then(|name| name.to_str()))
-        else {
-            return Ok(Vec::new());
-        };
-        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(dir)?.flatten() {
-            let own = entry.file_name();
-            let rest = own.to_str().and_then(|own| own.strip_prefix(name)).unwrap_or_default();
-            // app.log.1 and app.log-20260105, and not app.log.orig.
-            if !rest.starts_with(['.', '-']) || !rest[1..].starts_with(|c: char| c.is_ascii_digit()) {
-                continue;
-            }
-            let Ok(meta) = entry.metadata() else { continue };
-            let recent = meta.modified().is_ok_and(|modified| modified >= self.since);
-            if !recent || !meta.is_file() || self.seen.contains(&(meta.dev(), meta.ino())) {
-                continue;
-            }
-            let path = entry.path();
-            if path.extension().and_then(|end| end.to_str()).is_some_and(|end| COMPRESSED.contains(&end)) {
-                self.compressed.insert(path);
-            } else {
-                found.push((path, meta));
-            }
-        }
-        found.sort_by_key(|(_, meta)| std::cmp::Reverse(meta.modified().ok()));
-        Ok(found)
+    /// The unread ones of `files` that were written within the window, the newest first.
+    fn unread(&mut self, files: &Files) -> io::Result<Vec<(PathBuf, std::fs::Metadata)>> {
+        let written = files.written(self.since)?;
+        self.compressed.extend(written.compressed);
+        let unread = |meta: &std::fs::Metadata| !self.seen.contains(&(meta.dev(), meta.ino()));
+        Ok(written.legible.into_iter().filter(|(_, meta)| unread(meta)).collect())
     }
 }
 
@@ -197,7 +205,11 @@ mod tests {
         }
 
         fn tail(&self) -> Tail {
-            Tail::open(&self.path("app.log"), SystemTime::UNIX_EPOCH, u64::MAX).unwrap()
+            self.tail_of("app.log", SystemTime::UNIX_EPOCH, u64::MAX)
+        }
+
+        fn tail_of(&self, name: &str, since: SystemTime, budget: u64) -> Tail {
+            Tail::open(Files::of(&self.path(name)), since, budget).unwrap()
         }
     }
 
@@ -226,8 +238,35 @@ mod tests {
         assert_eq!(numbers(&mut tail), (0..30).rev().collect::<Vec<_>>());
         assert_eq!(tail.compressed, [dir.path("app.log.2.gz")].into());
         let later = SystemTime::now() + std::time::Duration::from_secs(60);
-        let mut tail = Tail::open(&dir.path("app.log"), later, u64::MAX).unwrap();
+        let mut tail = dir.tail_of("app.log", later, u64::MAX);
         assert_eq!((numbers(&mut tail).len(), tail.compressed.len()), (10, 0), "older ones are not opened");
+    }
+
+    #[test]
+    fn of_a_pattern_all_that_were_written_since_are_read() {
+        let dir = Dir::new();
+        let hour = std::time::Duration::from_secs(3600);
+        let now = SystemTime::now();
+        for (name, lines, age) in [
+            ("app-2026-01-03.log", 0..5, 30),
+            ("app-2026-01-04.log", 5..10, 2),
+            ("app-2026-01-05.log", 10..20, 0),
+            ("other-2026-01-05.log", 90..95, 0),
+            ("app-2026-01-02.log.gz", 95..99, 1),
+        ] {
+            dir.write(name, &numbered(lines));
+            let file = File::options().write(true).open(dir.path(name)).unwrap();
+            file.set_modified(now - hour * age).unwrap();
+        }
+        let mut tail = dir.tail_of("app-*.log", now - hour * 3, u64::MAX);
+        assert_eq!(numbers(&mut tail), (5..20).rev().collect::<Vec<_>>());
+        assert_eq!(tail.compressed, [dir.path("app-2026-01-02.log.gz")].into());
+        let mut tail = dir.tail_of("app-*.log", now - hour, u64::MAX);
+        assert_eq!(tail.lines().unwrap().unwrap().len(), 9);
+        tail.leave();
+        assert_eq!(numbers(&mut tail), Vec::<u32>::new());
+        let none = Tail::open(Files::of(&dir.path("none-*.log")), now, u64::MAX).unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
@@ -265,7 +304,7 @@ mod tests {
     fn no_more_is_read_than_allowed() {
         let dir = Dir::new();
         dir.write("app.log", &numbered(0..100_000));
-        let mut tail = Tail::open(&dir.path("app.log"), SystemTime::UNIX_EPOCH, 100_000).unwrap();
+        let mut tail = dir.tail_of("app.log", SystemTime::UNIX_EPOCH, 100_000);
         let lines = numbers(&mut tail).len();
         assert!((3000..4000).contains(&lines) && tail.short.is_some(), "{lines}");
     }

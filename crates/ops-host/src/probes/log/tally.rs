@@ -25,7 +25,12 @@ pub(crate) fn compile(pattern: &PatternConfig) -> Result<Regex> {
     RegexBuilder::new(&pattern.regex).size_limit(1 << 20).build().map_err(|error| {
         let why = match error {
             regex::Error::CompiledTooBig(_) => "it is too large".to_owned(),
-            other => other.to_string().lines().last().unwrap_or_default().to_owned(),
+            other => {
+                // The last line of a drawing; the others point at the place.
+                let drawn = other.to_string();
+                let said = drawn.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                format!("it is no regular expression: {said}")
+            }
         };
         Error::new(ErrorKind::Configuration, "read the pattern").on(&pattern.name).because(why)
     })
@@ -126,7 +131,9 @@ mod tests {
 
     #[test]
     fn a_pattern_that_is_none_says_so() {
-        for (regex, words) in [("(", "unclosed group"), ("\\w{1000}{1000}", "too large")] {
+        for (regex, words) in
+            [("(", "it is no regular expression: unclosed group"), ("\\w{1000}{1000}", "too large")]
+        {
             let error = compile(&PatternConfig::new("x", regex)).unwrap_err();
             assert!(error.kind() == ErrorKind::Configuration && error.to_string().contains(words), "{error}");
         }

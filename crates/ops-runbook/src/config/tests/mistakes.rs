@@ -212,10 +212,21 @@ fn secrets_are_three_things() {
              program's name alone; name = \"redis-server\"\n\
              ops.toml:5:18: `services[1]` in [host.db]: \"-b\" is no name of a systemd unit\n\
              ops.toml:6:9: `logs[0]` in [host.db]: a log is either a file or a journal\n\
-             ops.toml:6:77: `logs[1].patterns[0].regex` in [host.db]: error: unclosed group\n\
+             ops.toml:6:77: `logs[1].patterns[0].regex` in [host.db]: it is no regular expression: unclosed group\n\
              ops.toml:7:28: `heartbeats.directory` in [host.db]: x is not absolute: jobs and ops start elsewhere\n\
              ops.toml:7:50: `heartbeats.jobs.\"a b\"` in [host.db]: \"a b\" cannot be a job's name: letters, digits, `-`, \
              `_` and `.`",
+        ),
+        (
+            "[host.db]\nlogs = [{ file = \"/x\", window = \"0s\", patterns = [{ name = \"a\", regex = \"a\", warning = 9, \
+             critical = 2 }, { name = \"b\", regex = \"b\", critical = 0 }] }]\n\
+             heartbeats = { directory = \"/x\", jobs = { backup = { every = \"0s\" } } }\n",
+            "ops.toml:4:33: `logs[0].window` in [host.db]: must be more than nothing\n\
+             ops.toml:4:85: `logs[0].patterns[0].warning` in [host.db]: the warning, 9, lies beyond critical, 2: warning \
+             must not be above critical\n\
+             ops.toml:4:139: `logs[0].patterns[1].critical` in [host.db]: a log always has that many lines: from one on, a \
+             pattern is told of; critical = 1\n\
+             ops.toml:5:61: `heartbeats.jobs.backup.every` in [host.db]: must be more than nothing",
         ),
         (
             "[http.api]\nurl = \"https://api\"\nheaders = { \"a b\" = \"c\" }\n",

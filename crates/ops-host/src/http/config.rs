@@ -1,18 +1,12 @@
-//! HTTP endpoints: their configuration, their probes, and how one is bound.
+//! What a configuration says about an endpoint.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use async_trait::async_trait;
-use ops_core::{Context, Error, ErrorKind, HealthProbe, Limits, ProbeReport, ProbeSpec, Result, Secret};
-use reqwest::header::{HeaderName, HeaderValue};
+use ops_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
-
-use crate::probes;
 
 /// An endpoint, and what a healthy answer looks like. Headers may hold secrets, and are given beside it.
 ///
@@ -150,12 +144,12 @@ impl HttpConfig {
     }
 
     #[cfg(feature = "ws")]
-    fn joins(&self) -> bool {
+    pub(super) fn joins(&self) -> bool {
         self.subscription.is_some()
     }
 
     #[cfg(not(feature = "ws"))]
-    fn joins(&self) -> bool {
+    pub(super) fn joins(&self) -> bool {
         false
     }
 
@@ -203,103 +197,7 @@ impl HttpConfig {
     }
 }
 
-/// An endpoint to look at. Cheap to clone. Prints without its headers.
-#[derive(Clone)]
-pub struct HttpTarget {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    name: String,
-    config: HttpConfig,
-    url: Url,
-    headers: Vec<(HeaderName, HeaderValue)>,
-}
-
-impl Debug for HttpTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpTarget")
-            .field("name", &self.name())
-            .field("url", &self.display())
-            .finish_non_exhaustive()
-    }
-}
-
-impl HttpTarget {
-    /// Checks the configuration; connects to nothing.
-    ///
-    /// ```
-    /// use ops_core::Secret;
-    /// use ops_host::{HttpConfig, HttpTarget};
-    /// let token = Secret::from("Bearer hunter2".to_owned());
-    /// let headers = vec![("authorization".to_owned(), token)];
-    /// let api = HttpTarget::new("api", HttpConfig::new("https://api.example.org/health"), headers).unwrap();
-    /// assert!(!format!("{api:?}").contains("hunter2"));
-    /// ```
-    ///
-    /// # Errors
-    /// `Configuration` for what no request can be made of.
-    pub fn new(name: impl Into<String>, config: HttpConfig, headers: Vec<(String, Secret)>) -> Result<Self> {
-        let name = name.into();
-        if let Some((_, mistake)) = config.mistakes().into_iter().next() {
-            return Err(mistake);
-        }
-        let url = parse_url(&config.url)?;
-        let headers = headers.iter().map(|(name, value)| header(name, value)).collect::<Result<_>>()?;
-        Ok(Self { shared: Arc::new(Shared { name, config, url, headers }) })
-    }
-
-    /// The name that the configuration gives it.
-    pub fn name(&self) -> &str {
-        &self.shared.name
-    }
-
-    /// Its configuration.
-    pub fn config(&self) -> &HttpConfig {
-        &self.shared.config
-    }
-
-    /// The address without its query, which may hold a token.
-    pub fn display(&self) -> String {
-        let mut url = self.shared.url.clone();
-        url.set_query(None);
-        url.set_fragment(None);
-        url.to_string()
-    }
-
-    /// A probe that looks at this endpoint.
-    pub fn bind(&self, probe: &'static dyn HttpProbe, limits: Limits) -> BoundHttpProbe {
-        BoundHttpProbe { endpoint: self.clone(), probe, limits }
-    }
-
-    #[cfg(feature = "ws")]
-    pub(crate) fn url(&self) -> &Url {
-        &self.shared.url
-    }
-
-    pub(crate) fn is_websocket(&self) -> bool {
-        self.shared.config.joins()
-    }
-
-    /// The address of the request: a websocket begins as one.
-    pub(crate) fn request_url(&self) -> Url {
-        let mut url = self.shared.url.clone();
-        let scheme = match url.scheme() {
-            "ws" => "http",
-            "wss" => "https",
-            _ => return url,
-        };
-        // Both are schemes of the web's: this cannot fail.
-        let _ = url.set_scheme(scheme);
-        url
-    }
-
-    pub(crate) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.shared.headers
-    }
-}
-
-fn invalid(why: impl AsRef<str>) -> Error {
+pub(super) fn invalid(why: impl AsRef<str>) -> Error {
     Error::new(ErrorKind::Configuration, "read the HTTP endpoint").because(why)
 }
 
@@ -307,7 +205,7 @@ fn is_sockets(scheme: &str) -> bool {
     matches!(scheme, "ws" | "wss")
 }
 
-fn parse_url(text: &str) -> Result<Url> {
+pub(super) fn parse_url(text: &str) -> Result<Url> {
     let url = Url::parse(text.trim()).map_err(|error| invalid(format!("the URL does not parse: {error}")))?;
     let sockets: &[&str] = if cfg!(feature = "ws") { &["ws", "wss"] } else { &[] };
     if !["http", "https"].iter().chain(sockets).any(|scheme| *scheme == url.scheme()) {
@@ -319,110 +217,4 @@ fn parse_url(text: &str) -> Result<Url> {
             .with_fix("headers = { authorization = { env = \"API_AUTHORIZATION\" } }"));
     }
     Ok(url)
-}
-
-fn header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue)> {
-    use ops_core::redact::ExposeSecret;
-    let parsed = HeaderName::try_from(name).map_err(|_| invalid(format!("{name:?} is no header name")))?;
-    let mut value = HeaderValue::try_from(value.expose_secret())
-        .map_err(|_| invalid(format!("the value of header {name} has characters that no header may have")))?;
-    value.set_sensitive(true);
-    Ok((parsed, value))
-}
-
-/// Looks at one thing about an endpoint. The contract is [`HealthProbe`]'s.
-///
-/// ```
-/// use ops_core::{Context, Limits, ProbeReport, ProbeSpec, Result};
-/// use ops_host::{HttpProbe, HttpTarget};
-///
-/// #[derive(Debug)]
-/// struct Named;
-///
-/// #[async_trait::async_trait]
-/// impl HttpProbe for Named {
-///     fn spec(&self) -> &'static ProbeSpec {
-/// #       ops_host::http_registry()[0].spec()
-///         // …
-///     }
-///     async fn probe(&self, _cx: &Context, endpoint: &HttpTarget, _limits: &Limits) -> Result<ProbeReport> {
-///         Ok(ProbeReport::new(format!("{} is configured", endpoint.display())))
-///     }
-/// }
-/// ```
-#[async_trait]
-pub trait HttpProbe: Send + Sync + Debug {
-    /// What it is called, why it matters, what it needs.
-    fn spec(&self) -> &'static ProbeSpec;
-
-    /// Looks once.
-    async fn probe(&self, cx: &Context, endpoint: &HttpTarget, limits: &Limits) -> Result<ProbeReport>;
-}
-
-/// All built-in probes of endpoints. A new one is its own file, its `mod` line, and its line here.
-pub fn http_registry() -> &'static [&'static dyn HttpProbe] {
-    &[
-        &probes::endpoint::Endpoint,
-        &probes::graphql::Graphql,
-        #[cfg(feature = "ws")]
-        &probes::subscription::Subscription,
-    ]
-}
-
-/// A probe with its endpoint and its thresholds: what [`HttpTarget::bind`] makes.
-#[derive(Clone, Debug)]
-pub struct BoundHttpProbe {
-    endpoint: HttpTarget,
-    probe: &'static dyn HttpProbe,
-    limits: Limits,
-}
-
-#[async_trait]
-impl HealthProbe for BoundHttpProbe {
-    fn name(&self) -> &str {
-        self.probe.spec().name
-    }
-
-    async fn probe(&self, cx: &Context) -> Result<ProbeReport> {
-        self.probe.probe(cx, &self.endpoint, &self.limits).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_no_request_can_be_made_of_is_refused_without_its_secrets() {
-        let plain = HttpConfig::new("https://api/health");
-        for (config, header, words) in [
-            (HttpConfig::new("api/health"), "x-a", "does not parse"),
-            (HttpConfig::new("ftp://api"), "x-a", "ftp://"),
-            (HttpConfig::new("https://u:hunter2@api"), "x-a", "belong in a header"),
-            (plain.clone().with_status(20), "x-a", "status 20"),
-            (plain.clone().with_json("status", "ok"), "x-a", "no JSON pointer"),
-            (plain.clone().with_graphql("mutation { x }"), "x-a", "must be a query"),
-            #[cfg(feature = "ws")]
-            (HttpConfig::new("wss://api/socket"), "x-a", "there is no subscription"),
-            (plain.clone(), "x a", "no header name"),
-        ] {
-            let headers = vec![(header.to_owned(), Secret::from("hunter2".to_owned()))];
-            let error = HttpTarget::new("api", config, headers).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Configuration);
-            assert!(
-                error.to_string().contains(words) && !format!("{error:?}").contains("hunter2"),
-                "{error}"
-            );
-        }
-        let broken = vec![("x-a".to_owned(), Secret::from("hunter2\n".to_owned()))];
-        let error = HttpTarget::new("api", plain, broken).unwrap_err();
-        assert!(!format!("{error:?}").contains("hunter2"), "{error}");
-    }
-
-    #[test]
-    fn the_address_is_shown_without_its_query() {
-        let target =
-            HttpTarget::new("api", HttpConfig::new("https://api/h?token=hunter2"), Vec::new()).unwrap();
-        assert_eq!(target.display(), "https://api/h");
-    }
 }
