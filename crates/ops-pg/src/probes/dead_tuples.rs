@@ -7,6 +7,7 @@ use ops_core::{
 };
 use serde_json::json;
 
+use super::counting::{self, Counting};
 use super::words::{ago, counted};
 use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
@@ -30,9 +31,6 @@ SELECT quote_ident(n.nspname) || '.' || quote_ident(coalesce(o.relname, c.relnam
                       AND d.objid = coalesce(o.oid, c.oid) AND d.objsubid = 0 AND d.deptype = 'e')
  ORDER BY s.dead DESC LIMIT 1000";
 
-/// Asked by itself: a database without a dead row has no row to say it in.
-const COUNTED: &str = "SELECT current_setting('track_counts')::bool AS counted";
-
 static SPEC: ProbeSpec = ProbeSpec {
     name: "pg.dead_tuples",
     group: "tables",
@@ -41,7 +39,7 @@ static SPEC: ProbeSpec = ProbeSpec {
               are marked. The space comes back for reuse by VACUUM, and to the disk almost never.",
         measures: "Dead rows as a share of all rows, by the server's counters, for each table and its TOAST, above a \
                    floor of dead rows. Autovacuum's defaults let 17 % be dead before they act.",
-        queries: &[("tables with most dead rows", SQL), ("whether anybody counts", COUNTED)],
+        queries: &[("tables with most dead rows", SQL), ("whether anybody counts", counting::SQL)],
         codes: &[("pg.table.dead_rows", "much of a table is dead rows")],
         versions: "PostgreSQL 14 and later; not on a standby, which is vacuumed by its primary",
         cost: "one pass over pg_class and the counters of its tables, in memory",
@@ -92,14 +90,13 @@ impl PgProbe for DeadTuples {
         if pg.capabilities(cx).await?.in_recovery {
             return Ok(ProbeReport::not_applicable("a standby is vacuumed by its primary"));
         }
-        let mut rows = pg.read(cx, &format!("{COUNTED};{SQL}")).await?.into_iter();
-        let counted_here = rows.next().map(|row| row.get::<bool>("counted")).transpose()?.unwrap_or(false);
-        if !counted_here {
-            let fix = "ALTER SYSTEM SET track_counts = on; SELECT pg_reload_conf();".to_owned();
-            return Ok(ProbeReport::unknown("track_counts is off: nobody counts dead rows", Some(fix)));
+        let mut rows = pg.read(cx, &format!("{};{SQL}", counting::SQL)).await?.into_iter();
+        let counting = Counting::read(&mut rows)?;
+        if let Some(nobody) = counting.off() {
+            return Ok(nobody);
         }
         let tables = rows.map(|row| Table::read(&row)).collect::<Result<Vec<_>>>()?;
-        Ok(report(&tables, limits))
+        Ok(counting.unseen(report(&tables, limits)))
     }
 }
 

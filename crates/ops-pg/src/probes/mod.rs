@@ -8,6 +8,7 @@ mod checkpoints;
 mod checksums;
 mod collation;
 mod connections;
+mod counting;
 mod dead_tuples;
 mod deadlocks;
 mod estimate;

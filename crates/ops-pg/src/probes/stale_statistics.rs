@@ -7,6 +7,7 @@ use ops_core::{
 };
 use serde_json::json;
 
+use super::counting::{self, Counting};
 use super::words::{ago, counted};
 use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
@@ -58,9 +59,6 @@ SELECT name, parent, never_counted AND analysed IS NULL AS never, rows, threshol
             ELSE modified END > threshold
  ORDER BY rows DESC LIMIT 1000";
 
-/// Asked by itself: a database where all is fresh has no row to say it in.
-const COUNTED: &str = "SELECT current_setting('track_counts')::bool AS counted";
-
 static SPEC: ProbeSpec = ProbeSpec {
     name: "pg.stale_statistics",
     group: "tables",
@@ -72,7 +70,10 @@ static SPEC: ProbeSpec = ProbeSpec {
                    chance yet. Autovacuum never analyses the parent of partitions: its rows by the leaves' \
                    counters are compared with those of its last ANALYZE, which misses changes that leave their \
                    number alone.",
-        queries: &[("tables with changes over their threshold", SQL), ("whether anybody counts", COUNTED)],
+        queries: &[
+            ("tables with changes over their threshold", SQL),
+            ("whether anybody counts", counting::SQL),
+        ],
         codes: &[
             ("pg.statistics.never", "a table with rows was never analysed"),
             ("pg.statistics.stale", "a table changed several times what sets autovacuum to analyse it"),
@@ -130,11 +131,10 @@ impl PgProbe for StaleStatistics {
         if pg.capabilities(cx).await?.in_recovery {
             return Ok(ProbeReport::not_applicable("a standby has its primary's statistics"));
         }
-        let mut rows = pg.read(cx, &format!("{COUNTED};{SQL}")).await?.into_iter();
-        let counted_here = rows.next().map(|row| row.get::<bool>("counted")).transpose()?.unwrap_or(false);
-        if !counted_here {
-            let fix = "ALTER SYSTEM SET track_counts = on; SELECT pg_reload_conf();".to_owned();
-            return Ok(ProbeReport::unknown("track_counts is off: nobody counts changes", Some(fix)));
+        let mut rows = pg.read(cx, &format!("{};{SQL}", counting::SQL)).await?.into_iter();
+        let counting = Counting::read(&mut rows)?;
+        if let Some(nobody) = counting.off() {
+            return Ok(nobody);
         }
         let tables = rows.map(|row| Table::read(&row)).collect::<Result<Vec<_>>>()?;
         let stale: Vec<_> = tables.iter().filter_map(|table| table.finding(limits)).collect();
@@ -142,9 +142,10 @@ impl PgProbe for StaleStatistics {
             0 => "the planner's statistics are up to date".to_owned(),
             n => format!("{} to be analysed", counted(n, "table wants", "tables want")),
         };
-        Ok(ProbeReport::new(summary)
+        let report = ProbeReport::new(summary)
             .measure(Measurement::new("stale", stale.len() as f64, Unit::Count))
-            .findings(stale.into_iter().take(REPORTED)))
+            .findings(stale.into_iter().take(REPORTED));
+        Ok(counting.unseen(report))
     }
 }
 

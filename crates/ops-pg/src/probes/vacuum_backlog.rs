@@ -7,6 +7,7 @@ use ops_core::{
 };
 use serde_json::json;
 
+use super::counting::{self, Counting};
 use super::words::{ago, counted};
 use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
@@ -20,7 +21,6 @@ use crate::target::PgTarget;
 const SQL: &str = "
 WITH setting AS MATERIALIZED (
   SELECT current_setting('autovacuum')::bool   AS autovacuum,
-         current_setting('track_counts')::bool AS counted,
          current_setting('autovacuum_max_workers')::int8                         AS workers,
          current_setting('autovacuum_vacuum_threshold')::float8                  AS base,
          current_setting('autovacuum_vacuum_scale_factor')::float8               AS scale,
@@ -62,7 +62,7 @@ judged AS (
                 max(option_value::float8) FILTER (WHERE option_name = 'autovacuum_vacuum_insert_threshold')     AS insert_base,
                 max(option_value::float8) FILTER (WHERE option_name = 'autovacuum_vacuum_insert_scale_factor')  AS insert_scale
            FROM pg_options_to_table(t.options)) x ON t.options IS NOT NULL)
-SELECT s.autovacuum, s.counted, s.workers, s.running, s.running_seen,
+SELECT s.autovacuum, s.workers, s.running, s.running_seen,
        j.name, j.toast, j.switched_off, j.dead, j.threshold, j.inserted, j.insert_threshold,
        b.relation IS NOT NULL AS busy,
        extract(epoch FROM now() - greatest(pg_stat_get_last_vacuum_time(j.oid), pg_stat_get_last_autovacuum_time(j.oid)))::float8
@@ -87,7 +87,10 @@ static SPEC: ProbeSpec = ProbeSpec {
                    autovacuum_freeze_max_age is normal and no backlog: see pg.wraparound. What one statement \
                    deleted a moment ago counts too, until autovacuum's next round. The counters start \
                    anew after a crash.",
-        queries: &[("tables that autovacuum should be working on", SQL)],
+        queries: &[
+            ("tables that autovacuum should be working on", SQL),
+            ("whether anybody counts", counting::SQL),
+        ],
         codes: &[
             (
                 "pg.vacuum.overdue",
@@ -154,16 +157,18 @@ impl PgProbe for VacuumBacklog {
         if capabilities.in_recovery {
             return Ok(ProbeReport::not_applicable("a standby is vacuumed by its primary"));
         }
-        let rows = pg.read(cx, &SQL.replace("{unfrozen}", unfrozen(capabilities.major()))).await?;
-        let Some(first) = rows.first() else { return Ok(ProbeReport::unknown("no answer", None)) };
-        if !first.get::<bool>("counted")? {
-            let fix = "ALTER SYSTEM SET track_counts = on; SELECT pg_reload_conf();".to_owned();
-            return Ok(ProbeReport::unknown("track_counts is off: nobody counts dead rows", Some(fix)));
+        let sql = SQL.replace("{unfrozen}", unfrozen(capabilities.major()));
+        let mut rows = pg.read(cx, &format!("{};{sql}", counting::SQL)).await?.into_iter();
+        let counting = Counting::read(&mut rows)?;
+        if let Some(nobody) = counting.off() {
+            return Ok(nobody);
         }
+        let rows: Vec<Row> = rows.collect();
+        let Some(first) = rows.first() else { return Ok(ProbeReport::unknown("no answer", None)) };
         let workers = Workers::read(first)?;
         let tables =
             rows.iter().filter_map(|row| Table::read(row).transpose()).collect::<Result<Vec<_>>>()?;
-        Ok(report(&tables, &workers, limits, &capabilities.quoted_role()))
+        Ok(counting.unseen(report(&tables, &workers, limits, &capabilities.quoted_role())))
     }
 }
 

@@ -105,6 +105,25 @@ async fn what_was_just_analysed_is_autovacuums_to_see_first() {
     cluster.stop().await.unwrap();
 }
 
+// The counters are gone, and the dead rows are not.
+on_each_postgres!(a_reset_is_no_vacuum, async |db: TestDb| {
+    db.execute(
+        "CREATE TABLE t (id int) WITH (autovacuum_enabled = off); INSERT INTO t SELECT generate_series(1, 50000)",
+    )
+    .await;
+    db.execute("VACUUM t").await;
+    db.execute("DELETE FROM t WHERE id <= 45000").await;
+    db.execute("SELECT pg_stat_reset()").await;
+    for probe in ["pg.dead_tuples", "pg.vacuum_backlog", "pg.stale_statistics"] {
+        let result = look(&db, probe, PgConfig::default()).await;
+        assert_ne!(result.status, Status::Ok, "{result:#?}");
+        assert_eq!(result.unseen[0].fix.as_deref(), Some("ANALYZE public.t;"), "{result:#?}");
+    }
+    db.execute("ANALYZE public.t;").await;
+    let result = look(&db, "pg.dead_tuples", PgConfig::default()).await;
+    assert_eq!(found(&result), pairs(&[("pg.table.dead_rows", "public.t")]), "{result:#?}");
+});
+
 on_each_postgres!(dead_rows_after_a_reset_are_a_share_of_what_the_table_holds, async |db: TestDb| {
     db.execute(
         "CREATE TABLE t (id int) WITH (autovacuum_enabled = off); INSERT INTO t SELECT generate_series(1, 200000);
