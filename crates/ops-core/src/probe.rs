@@ -75,7 +75,7 @@ pub struct Explanation {
     pub why: &'static str,
     /// What is measured, and how.
     pub measures: &'static str,
-    /// The statements or commands sent, formatted, with what each is for.
+    /// What each statement, command or file is asked for, and then the statement, formatted, the command, or the path.
     pub queries: &'static [(&'static str, &'static str)],
     /// The codes of its findings, with what each means.
     pub codes: &'static [(&'static str, &'static str)],

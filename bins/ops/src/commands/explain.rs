@@ -67,7 +67,13 @@ fn page(spec: &ProbeSpec) -> String {
     page.push_str(&section("Needs", if needs.is_empty() { "  nothing beyond a log-in\n" } else { &needs }));
     page.push_str(&section("Versions", &wrap(explanation.versions)));
     page.push_str(&section("Cost", &wrap(explanation.cost)));
-    for (purpose, query) in explanation.queries {
+    let (statements, commands): (Vec<_>, Vec<_>) =
+        explanation.queries.iter().partition(|(_, query)| query.contains('\n'));
+    let asked: String = commands.iter().map(|(what, command)| wrap(&format!("{command}: {what}"))).collect();
+    if !asked.is_empty() {
+        page.push_str(&section("Asks", &asked));
+    }
+    for (purpose, query) in statements {
         page.push_str(&section(&format!("Sends: {purpose}"), &indent(query)));
     }
     page
@@ -104,7 +110,9 @@ fn need(requirement: &Requirement) -> String {
         Requirement::Grant { what, statement } => format!("{what}: {}", statement.replace("{role}", "ROLE")),
         Requirement::Extension(name) => format!("the extension {name}: CREATE EXTENSION {name};"),
         Requirement::ServerVersion(version) => format!("a server of version {version} or later"),
-        Requirement::Command(command) => format!("the right to run {}", command.to_uppercase()),
+        Requirement::Command(command) => {
+            format!("the right to run {}", command.to_uppercase().replace('|', " "))
+        }
         _ => String::new(),
     }
 }

@@ -21,7 +21,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         measures: "blocked_clients, and where the server tells: the keys that clients block on (Redis 7.2), and \
                    whether clients are paused and why (Redis 8, Valkey 8). Which number is right depends on what \
                    the server is for, so this only informs unless a threshold is configured.",
-        queries: &[("INFO", "blocked_clients, connected_clients, total_blocking_keys, paused_reason")],
+        queries: &[("blocked_clients, connected_clients, total_blocking_keys, paused_reason", "INFO")],
         codes: &[("redis.clients.blocked", "more clients wait inside a command than configured")],
         versions: "Redis 6.2 and later, Valkey 8 and later",
         cost: "none beyond the INFO that all probes share",

@@ -21,7 +21,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         measures: "connected_clients, and cluster_connections where there are some, as a share of maxclients. \
                    Blocked clients (BLPOP and the like) are shown beside it: consumers of a queue are blocked when \
                    all is well.",
-        queries: &[("INFO", "connected_clients, cluster_connections, blocked_clients, maxclients")],
+        queries: &[("connected_clients, cluster_connections, blocked_clients, maxclients", "INFO")],
         codes: &[("redis.clients.high", "it comes near the number of clients it accepts")],
         versions: "Redis 6.2 and later, Valkey 8 and later",
         cost: "none beyond the INFO that all probes share",

@@ -26,12 +26,12 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    and each node's flags. Nodes see each other by their own bus: ask several nodes, as targets of \
                    their own, to notice a split. A server that is no node of a cluster has nothing to say here.",
         queries: &[
-            ("INFO", "cluster_enabled"),
+            ("cluster_enabled", "INFO"),
             (
-                "CLUSTER INFO",
                 "cluster_state, cluster_slots_assigned, cluster_slots_pfail, cluster_slots_fail",
+                "CLUSTER INFO",
             ),
-            ("CLUSTER NODES", "each node's address, flags and slots"),
+            ("each node's address, flags and slots", "CLUSTER NODES"),
         ],
         codes: &[
             ("redis.cluster.down", "the cluster's state is fail: by default every command is refused"),

@@ -29,7 +29,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         measures: "The rise of evicted_keys over the time since the last check, or over two samples 1 s apart where \
                    there is none, per hour; a time shorter than ten minutes counts as ten minutes, so that a burst is \
                    no alarm. Keys that expired are not counted.",
-        queries: &[("INFO", "evicted_keys, run_id")],
+        queries: &[("evicted_keys, run_id", "INFO")],
         codes: &[("redis.cache.evictions", "many keys are dropped to make room")],
         versions: "Redis 6.2 and later, Valkey 8 and later",
         cost: "none beyond the shared INFO; one more INFO where no earlier sample is stored",

@@ -23,7 +23,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         measures: "mem_fragmentation_ratio (used_memory_rss / used_memory), judged from 200 MiB resident upwards: \
                    below that it mostly shows the allocator's own arenas. After a large deletion it stays high until \
                    memory is used again.",
-        queries: &[("INFO", "mem_fragmentation_ratio, used_memory_rss")],
+        queries: &[("mem_fragmentation_ratio, used_memory_rss", "INFO")],
         codes: &[("redis.memory.fragmented", "the process holds much more memory than its data needs")],
         versions: "Redis 6.2 and later, Valkey 8 and later",
         cost: "none beyond the INFO that all probes share",

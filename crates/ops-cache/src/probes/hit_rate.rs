@@ -34,7 +34,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    samples 1 s apart where there is none; never since the server's start, which hides an hour of \
                    trouble in a month of calm. Below 100 look-ups nothing is judged, and below 500 in less than 10 s \
                    a warning is the most. PING and INFO count as neither.",
-        queries: &[("INFO", "keyspace_hits, keyspace_misses, run_id")],
+        queries: &[("keyspace_hits, keyspace_misses, run_id", "INFO")],
         codes: &[("redis.cache.hit_rate", "too few of the keys asked for were there")],
         versions: "Redis 6.2 and later, Valkey 8 and later",
         cost: "none beyond the shared INFO; one more INFO where no earlier sample is stored",

@@ -20,7 +20,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         measures: "The keys of each database, and of all together, from the keyspace section of INFO: a counter, \
                    whatever the number of keys. Nothing is scanned. How many there should be only you know, so this \
                    only informs unless a threshold is configured.",
-        queries: &[("INFO", "# Keyspace: db0:keys=…,expires=…")],
+        queries: &[("# Keyspace: db0:keys=…,expires=…", "INFO")],
         codes: &[
             ("redis.keys.many", "a database holds more keys than configured"),
             ("redis.keys.few", "the server holds fewer keys than configured"),

@@ -33,17 +33,17 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    not the last. Where it is off, or keeps longer ones only, there are none: that is told, and only \
                    forks are judged. What hides whether it is on leaves this unknown.",
         queries: &[
-            ("INFO", "latest_fork_usec, used_memory, server_time_usec"),
-            ("LATENCY LATEST", "the last event of each kind: when, how long, and the longest"),
+            ("latest_fork_usec, used_memory, server_time_usec", "INFO"),
+            ("the last event of each kind: when, how long, and the longest", "LATENCY LATEST"),
             (
-                "LATENCY HISTORY kind",
                 "of a kind whose last event is below the threshold and whose longest is above it: when that was",
+                "LATENCY HISTORY kind",
             ),
             (
-                "CONFIG GET [sl][al][to][we]*",
                 "latency-monitor-threshold: whether the monitor is on, while no recent event proves it; shared with \
                  redis.slowlog. The right to it (+config|get) also shows the passwords that stand in the server's \
                  configuration",
+                "CONFIG GET [sl][al][to][we]*",
             ),
         ],
         codes: &[

@@ -25,7 +25,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    against total_system_memory, as used_of_system. That is the machine's memory, of which other \
                    processes need some. A container's limit is not visible to Redis, and may be far below: \
                    host.memory sees it where ops runs inside.",
-        queries: &[("INFO", "used_memory, maxmemory, maxmemory_policy, total_system_memory")],
+        queries: &[("used_memory, maxmemory, maxmemory_policy, total_system_memory", "INFO")],
         codes: &[
             (
                 "redis.memory.full",

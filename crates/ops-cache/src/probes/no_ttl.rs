@@ -21,7 +21,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         measures: "keys less expires for each database, from the keyspace section of INFO: two counters, whatever \
                    the number of keys. Nothing is scanned, and no key is touched. Whether such keys are a mistake \
                    depends on what the server is for, so this only informs unless a threshold is configured.",
-        queries: &[("INFO", "# Keyspace: db0:keys=…,expires=…")],
+        queries: &[("# Keyspace: db0:keys=…,expires=…", "INFO")],
         codes: &[("redis.keys.no_ttl", "a database holds keys that never expire")],
         versions: "Redis 6.2 and later, Valkey 8 and later",
         cost: "none beyond the INFO that all probes share",

@@ -31,13 +31,13 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    wanted at all stands in the server's configuration, so the age has no default threshold.",
         queries: &[
             (
-                "INFO",
                 "rdb_last_bgsave_status, rdb_last_save_time, rdb_changes_since_last_save, aof_enabled, \
                  aof_last_write_status, aof_last_bgrewrite_status, aof_delayed_fsync",
+                "INFO",
             ),
             (
-                "PING",
                 "after a snapshot that failed: a server that refuses writes for it refuses this, too (MISCONF)",
+                "PING",
             ),
         ],
         codes: &[

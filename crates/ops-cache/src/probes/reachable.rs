@@ -26,8 +26,8 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    a failed secure channel, a database that is not there, or something else than Redis at that port \
                    is unknown: that may be this check's own configuration.",
         queries: &[
-            ("PING", "asks for a sign of life; sent once, or three times when the first answer is slow"),
-            ("INFO", "while the server loads: how far it is"),
+            ("asks for a sign of life; sent once, or three times when the first answer is slow", "PING"),
+            ("while the server loads: how far it is", "INFO"),
         ],
         codes: &[
             ("redis.server.unreachable", "nothing answers at the address, or it closes the connection"),

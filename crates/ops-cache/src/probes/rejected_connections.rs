@@ -23,7 +23,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
               now.",
         measures: "The rise of rejected_connections over the time since the last check, or over two samples 1 s apart \
                    where there is none.",
-        queries: &[("INFO", "rejected_connections, run_id")],
+        queries: &[("rejected_connections, run_id", "INFO")],
         codes: &[("redis.connections.rejected", "connections were refused because maxclients was reached")],
         versions: "Redis 6.2 and later, Valkey 8 and later",
         cost: "none beyond the shared INFO; one more INFO where no earlier sample is stored",

@@ -24,8 +24,8 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    backup by SYNC does) and is no replica. How many replicas there should be only you know: give the \
                    threshold replicas.",
         queries: &[(
-            "INFO",
             "role, master_link_status, master_sync_in_progress, master_repl_offset, connected_slaves, slave0…",
+            "INFO",
         )],
         codes: &[
             ("redis.replication.link_down", "this replica has lost its primary"),

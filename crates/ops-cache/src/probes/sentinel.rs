@@ -26,10 +26,10 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    failover would be authorised. A server that is no sentinel has nothing to say here; of a \
                    sentinel, which holds no data, the other probes have nothing to say.",
         queries: &[
-            ("INFO", "redis_mode (server_mode on Valkey)"),
-            ("SENTINEL MASTERS", "the primaries it watches"),
-            ("SENTINEL REPLICAS name", "for each that has replicas: their flags and slave-priority"),
-            ("SENTINEL CKQUORUM name", "for each: whether enough sentinels can be reached"),
+            ("redis_mode (server_mode on Valkey)", "INFO"),
+            ("the primaries it watches", "SENTINEL MASTERS"),
+            ("for each that has replicas: their flags and slave-priority", "SENTINEL REPLICAS name"),
+            ("for each: whether enough sentinels can be reached", "SENTINEL CKQUORUM name"),
         ],
         codes: &[
             ("redis.sentinel.primary_down", "a primary is down, for this sentinel or for the quorum"),

@@ -39,13 +39,13 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    of what is as fast as the threshold: that is asked for, and what hides it leaves this unknown. An \
                    entry below the threshold proves it as well.",
         queries: &[
-            ("SLOWLOG GET 128", "id, time, duration and command of each entry"),
-            ("INFO", "server_time_usec: the server's clock"),
+            ("id, time, duration and command of each entry", "SLOWLOG GET 128"),
+            ("server_time_usec: the server's clock", "INFO"),
             (
-                "CONFIG GET [sl][al][to][we]*",
                 "slowlog-log-slower-than, slowlog-max-len: whether the log is kept, while no recent entry proves it; \
                  shared with redis.latency. The right to it (+config|get) also shows the passwords that stand in the \
                  server's configuration",
+                "CONFIG GET [sl][al][to][we]*",
             ),
         ],
         codes: &[

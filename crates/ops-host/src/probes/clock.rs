@@ -21,8 +21,8 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    PostgreSQL server that is configured beside it, less half of what the question took. Inside a \
                    container the clock is its host's, and whether it is synchronised stays unknown.",
         queries: &[
-            ("timedatectl show", "NTPSynchronized, and NTP: whether a service is to do it"),
-            ("SELECT clock_timestamp()", "of each PostgreSQL server"),
+            ("NTPSynchronized, and NTP: whether a service is to do it", "timedatectl show"),
+            ("of each PostgreSQL server", "SELECT clock_timestamp()"),
         ],
         codes: &[
             ("host.clock.unsynchronised", "the clock is not synchronised with any other"),

@@ -30,7 +30,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    is none: busy (neither idle nor waiting for disks), stolen by the hypervisor, waiting for disks. \
                    Where they are busy over less than 10 s, it is unknown whether they stay so. Waiting for disks is \
                    shown and never judged by itself: it falls when something else computes.",
-        queries: &[("/proc/stat", "the line cpu: ticks by kind since the start of the machine")],
+        queries: &[("the line cpu: ticks by kind since the start of the machine", "/proc/stat")],
         codes: &[
             ("host.cpu.busy", "the processors have little time left"),
             ("host.cpu.stolen", "the hypervisor gives the processors' time to others"),

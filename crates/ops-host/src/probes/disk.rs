@@ -37,9 +37,9 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    and network file system, once each; images (squashfs, iso9660), file systems in memory and the \
                    layers of containers are left out. This is the machine ops runs on, and no other.",
         queries: &[
-            ("/proc/self/mounts", "what is mounted, on Linux"),
-            ("/etc/fstab", "what should be writable"),
-            ("statvfs(mount)", "the figures; given 2 s, so that a lost NFS server costs no more"),
+            ("what is mounted, on Linux", "/proc/self/mounts"),
+            ("what should be writable", "/etc/fstab"),
+            ("the figures; given 2 s, so that a lost NFS server costs no more", "statvfs(mount)"),
         ],
         codes: &[
             ("host.disk.full", "a file system is nearly full"),

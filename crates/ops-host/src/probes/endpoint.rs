@@ -44,7 +44,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    configured, and no proxy is used. Refused, timed out, a wrong answer or an expired certificate is \
                    critical: the clients meet it too. An authority not trusted here, or an answer that is about this \
                    check (401, 403, 407, 429), is unknown.",
-        queries: &[("GET url", "with the configured headers, accepting JSON")],
+        queries: &[("with the configured headers, accepting JSON", "GET url")],
         codes: &[
             ("http.endpoint.unreachable", "nothing answers at the address, or it closes the connection"),
             ("http.endpoint.timeout", "no complete answer in time"),

@@ -21,7 +21,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    at each JSON pointer the value expected; the status, the time and the certificate are judged as by \
                    http.endpoint. Errors that say who asks is not known (UNAUTHENTICATED, FORBIDDEN) are about this \
                    check, and unknown. An endpoint without a query is looked at by http.endpoint alone.",
-        queries: &[("POST url", "{\"query\": …}, with the configured headers")],
+        queries: &[("{\"query\": …}, with the configured headers", "POST url")],
         codes: &[
             ("http.graphql.unreachable", "nothing answers at the address, or it closes the connection"),
             ("http.graphql.timeout", "no complete answer in time"),

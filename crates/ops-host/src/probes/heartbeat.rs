@@ -28,7 +28,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
         measures: "For each job of heartbeats, the time since its last success, which it writes itself into a file \
                    named after it. Later than every is a warning, by more than grace critical; so is a job whose \
                    file is not there. What is no time, or lies in the future, is unknown.",
-        queries: &[("DIRECTORY/JOB", "one line: a time as RFC 3339 has it, or seconds since 1970")],
+        queries: &[("one line: a time as RFC 3339 has it, or seconds since 1970", "DIRECTORY/JOB")],
         codes: &[
             ("job.heartbeat.late", "a job has not succeeded for longer than it should"),
             ("job.heartbeat.missing", "a job has never said that it succeeded"),

@@ -27,8 +27,8 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    this only informs unless a threshold is configured. Partitions, loop devices and memory are left \
                    out.",
         queries: &[
-            ("/proc/diskstats", "requests, sectors and busy milliseconds of each device"),
-            ("/sys/block", "which of the devices are whole disks"),
+            ("requests, sectors and busy milliseconds of each device", "/proc/diskstats"),
+            ("which of the devices are whole disks", "/sys/block"),
         ],
         codes: &[
             ("host.io.busy", "a disk is busy for longer than configured"),

@@ -17,7 +17,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
               first, and says little alone: Linux counts those that wait for a dead network file system, too.",
         measures: "The load averages over 1, 5 and 15 minutes, and the one over 5 minutes for each processor. It only \
                    informs unless a threshold is configured: host.cpu and host.io tell what it is made of.",
-        queries: &[("/proc/loadavg", "the averages"), ("/proc/stat", "how many processors are online")],
+        queries: &[("the averages", "/proc/loadavg"), ("how many processors are online", "/proc/stat")],
         codes: &[("host.load.high", "the load for each processor is over what is configured")],
         versions: "Linux; elsewhere unknown",
         cost: "two small files",

@@ -28,12 +28,12 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    in (inside a container, the container's) and of those around it, where they have a limit, what is \
                    left of the one that is nearest to its own: its inactive file cache counts as left.",
         queries: &[
-            ("/proc/meminfo", "MemTotal, MemAvailable, SwapTotal, SwapFree"),
-            ("/proc/vmstat", "oom_kill: processes killed since the start of the machine"),
+            ("MemTotal, MemAvailable, SwapTotal, SwapFree", "/proc/meminfo"),
+            ("oom_kill: processes killed since the start of the machine", "/proc/vmstat"),
             (
-                "/proc/self/cgroup, /sys/fs/cgroup",
                 "the limits of this control group and of those around it, what they use, and how much of that is \
                  inactive_file",
+                "/proc/self/cgroup, /sys/fs/cgroup",
             ),
         ],
         codes: &[

@@ -26,7 +26,7 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    is none: packets received or sent with errors, and packets dropped, of all. An interface \
                    with fewer than 100 packets is not judged. Kernels count packets of protocols that nobody \
                    listens to as dropped, so drops only inform unless a threshold is configured.",
-        queries: &[("/proc/net/dev", "packets, errs and drop of each interface")],
+        queries: &[("packets, errs and drop of each interface", "/proc/net/dev")],
         codes: &[
             ("host.network.errors", "an interface damages packets"),
             ("host.network.drops", "an interface drops more packets than configured"),

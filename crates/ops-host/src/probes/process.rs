@@ -31,9 +31,9 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    1 s apart); its open files, of those allowed; the resident memory of all (what they share is \
                    counted for each). A process that has ended and is not waited for yet (a zombie) runs no more.",
         queries: &[
-            ("/proc/PID/stat, /proc/PID/cmdline", "who runs, since when, and whether it is a zombie"),
-            ("/proc/PID/status", "VmRSS"),
-            ("/proc/PID/fd, /proc/PID/limits", "open files; closed to other users than root and its own"),
+            ("who runs, since when, and whether it is a zombie", "/proc/PID/stat, /proc/PID/cmdline"),
+            ("VmRSS", "/proc/PID/status"),
+            ("open files; closed to other users than root and its own", "/proc/PID/fd, /proc/PID/limits"),
         ],
         codes: &[
             ("host.process.missing", "no such process runs"),

@@ -29,8 +29,8 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    active, whatever becomes of the servers: in its place are judged the clusters that it wants, \
                    postgresql@VERSION-NAME.service.",
         queries: &[(
-            "systemctl show --property=Id,LoadState,ActiveState,SubState,Result,NRestarts,Type,Wants -- UNIT…",
             "the state of all units at once",
+            "systemctl show --property=Id,LoadState,ActiveState,SubState,Result,NRestarts,Type,Wants -- UNIT…",
         )],
         codes: &[
             ("host.service.down", "a unit is not active"),

@@ -28,10 +28,10 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    default, or 2), as for Phoenix itself. A handshake that is refused with 401, 403 or 429, and a join \
                    that is refused for the token, are about this check, and unknown.",
         queries: &[
-            ("GET url, Upgrade: websocket", "with the configured headers"),
-            ("phx_join", "the configured topic and payload"),
-            ("heartbeat", "on the topic phoenix"),
-            ("phx_leave", "the configured topic"),
+            ("with the configured headers", "GET url, Upgrade: websocket"),
+            ("the configured topic and payload", "phx_join"),
+            ("on the topic phoenix", "heartbeat"),
+            ("the configured topic", "phx_leave"),
         ],
         codes: &[
             ("ws.subscription.unreachable", "nothing answers at the address, or it closes the connection"),

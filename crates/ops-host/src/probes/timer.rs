@@ -29,14 +29,14 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    not compared; a service that a timer starts once, and that runs from then on, is no job.",
         queries: &[
             (
+                "the timers; in UTC",
                 "systemctl show --property=Id,LoadState,ActiveState,SubState,Unit,LastTriggerUSec,\
                  NextElapseUSecRealtime,NextElapseUSecMonotonic,TimersCalendar,TimersMonotonic -- TIMER…",
-                "the timers; in UTC",
             ),
             (
+                "the units that they start",
                 "systemctl show --property=Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,\
                  InactiveExitTimestamp -- UNIT…",
-                "the units that they start",
             ),
         ],
         codes: &[

@@ -48,9 +48,9 @@ pub(crate) static SPEC: ProbeSpec = ProbeSpec {
                    before. A time without an offset from UTC is taken for this machine's, as long as the newest one \
                    agrees with the time when the file was last written.",
         queries: &[
-            ("FILE, FILE.1, FILE-20260101 …", "from the end, as far as the window reaches"),
-            ("postgresql-*.log", "all that were written within the window, the newest first"),
-            ("journalctl --unit=UNIT --since=@TIME --reverse --output=cat", "the journal of a unit"),
+            ("from the end, as far as the window reaches", "FILE, FILE.1, FILE-20260101 …"),
+            ("all that were written within the window, the newest first", "postgresql-*.log"),
+            ("the journal of a unit", "journalctl --unit=UNIT --since=@TIME --reverse --output=cat"),
         ],
         codes: &[("host.log.match", "lines of a log match a pattern")],
         versions: "Linux and macOS; the journal needs systemd",
