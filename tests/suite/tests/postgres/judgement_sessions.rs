@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ops_core::{Bounds, Context, Finding, Limits, ProbeResult, ProbeSet, Secret, Severity};
 use ops_pg::{PgConfig, PgTarget};
-use ops_testkit::{TestDb, on_each_postgres};
+use ops_testkit::{TestDb, eventually, on_each_postgres};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::rows::{AbortOnDrop, probe_named, until};
@@ -18,6 +18,16 @@ async fn look_closely(db: &TestDb, probe: &str, bound: &str, warning: f64) -> Pr
     let mut set = ProbeSet::new("test");
     target.add_to(&mut set, probe, limits);
     set.run(&Context::new().with_window_gap(Duration::from_millis(1500))).await.probes.remove(0)
+}
+
+/// What is told of this object: a probe names the oldest alone, and other tests have sessions on this server too.
+async fn told(db: &TestDb, probe: &str, bound: &str, warning: f64, object: &str) -> (Finding, ProbeResult) {
+    eventually(&format!("{probe} tells of {object}"), Duration::from_secs(60), async || {
+        let result = look_closely(db, probe, bound, warning).await;
+        let found = result.findings.iter().find(|f| f.object.as_deref() == Some(object)).cloned();
+        found.map(|found| (found, result))
+    })
+    .await
 }
 
 /// A session of this name that has run this; and its process id.
@@ -123,6 +133,41 @@ on_each_postgres!(a_vacuum_holds_nobody_back, async |db: TestDb| {
     assert!(about(&long, pid).is_none(), "{long:#?}");
     drop(running);
     db.connect().await.unwrap().close().await.unwrap();
+});
+
+// A snapshot is as old as the oldest transaction that ran when it was taken: one that was forgotten makes everybody
+// look as guilty as it is.
+on_each_postgres!(victims_of_a_forgotten_transaction_are_not_named, async |db: TestDb| {
+    let gid = format!("{}_forgotten", db.name());
+    db.execute(format!("BEGIN; SELECT txid_current(); PREPARE TRANSACTION '{gid}'")).await;
+    db.execute("DO $$ BEGIN FOR i IN 1..300 LOOP PERFORM txid_current(); COMMIT; END LOOP; END $$").await;
+    let mut readers = Vec::new();
+    for _ in 0..12 {
+        let sql = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class";
+        readers.push(session(&db, "reader", sql).await);
+    }
+    let (found, result) = told(&db, "pg.xmin_horizon", "age", 100.0, &gid).await;
+    for (_, pid) in &readers {
+        assert!(about(&result, *pid).is_none(), "{result:#?}");
+    }
+    assert_eq!(found.code, "pg.xmin_horizon.prepared");
+    assert!(found.message.contains("for it"), "{}", found.message);
+    db.execute(format!("ROLLBACK PREPARED '{gid}'")).await;
+});
+
+on_each_postgres!(a_prepared_transaction_outlives_its_owner, async |db: TestDb| {
+    let (gid, owner) = (format!("{}_orphan", db.name()), format!("{}_gone", db.name()));
+    db.execute(format!("CREATE ROLE {owner}")).await;
+    db.execute(format!("SET ROLE {owner}; BEGIN; SELECT txid_current(); PREPARE TRANSACTION '{gid}'")).await;
+    db.execute(format!("DROP ROLE {owner}")).await;
+    db.execute("DO $$ BEGIN FOR i IN 1..150 LOOP PERFORM txid_current(); COMMIT; END LOOP; END $$").await;
+    for (probe, bound, warning) in
+        [("pg.prepared_transactions", "age", 0.0), ("pg.xmin_horizon", "age", 100.0)]
+    {
+        let (found, _) = told(&db, probe, bound, warning, &gid).await;
+        assert!(found.message.contains("a role that was dropped"), "{}", found.message);
+    }
+    db.execute(format!("ROLLBACK PREPARED '{gid}'")).await;
 });
 
 /// A cluster of its own: what one session hides, it hides from every test.
