@@ -170,6 +170,72 @@ on_each_postgres!(a_prepared_transaction_outlives_its_owner, async |db: TestDb| 
     db.execute(format!("ROLLBACK PREPARED '{gid}'")).await;
 });
 
+on_each_postgres!(what_works_through_a_whole_table_is_left_out, async |db: TestDb| {
+    db.execute(
+        "CREATE FUNCTION slow(int) RETURNS int LANGUAGE sql IMMUTABLE
+           AS 'SELECT $1 FROM pg_sleep(coalesce(current_setting(''test.nap'', true), ''0'')::float)';
+         CREATE TABLE rewritten AS SELECT 1 AS id; CREATE INDEX ON rewritten (slow(id));
+         CREATE TABLE analysed AS SELECT 1 AS id; CREATE INDEX ON analysed (slow(id))",
+    )
+    .await;
+    let mut held = Vec::new();
+    for sql in [
+        "VACUUM FULL rewritten",
+        "ANALYZE analysed",
+        "COPY (SELECT 1 FROM pg_sleep(60)) TO PROGRAM 'cat > /dev/null'",
+        "SELECT 'plain', pg_sleep(600)",
+    ] {
+        let (mut connection, pid) = session(&db, "psql", "SET test.nap = 60").await;
+        let work = AbortOnDrop(tokio::spawn(async move {
+            // It ends with its database.
+            let _ = connection.execute(sqlx::raw_sql(sql)).await;
+        }));
+        held.push((work, pid));
+    }
+    until(
+        &db,
+        "SELECT count(*) = 4 FROM pg_stat_activity WHERE state = 'active' AND wait_event = 'PgSleep'
+            AND datname = current_database()",
+    )
+    .await;
+    for (probe, bound) in [("pg.long_queries", "running"), ("pg.long_transactions", "age")] {
+        let plain = format!("pid {}", held[3].1);
+        let (_, result) = told(&db, probe, bound, 0.0, &plain).await;
+        for (_, pid) in &held[..3] {
+            assert!(about(&result, *pid).is_none(), "{probe}: {result:#?}");
+        }
+    }
+});
+
+// Any client may call itself as it likes.
+on_each_postgres!(a_name_like_ours_hides_nobody, async |db: TestDb| {
+    let (_kept, pid) = session(&db, "ops:import", "BEGIN; SELECT txid_current()").await;
+    told(&db, "pg.long_transactions", "age", 0.0, &format!("pid {pid}")).await;
+});
+
+// So elect many services their leader: all but one wait, for as long as it lives.
+on_each_postgres!(who_stands_by_for_a_leader_is_no_alarm, async |db: TestDb| {
+    let (_leader, leader) = session(&db, "leader", "SELECT pg_advisory_lock(42)").await;
+    let _standby = at_work(&db, "standby", "SELECT pg_advisory_lock(42)").await;
+    let waits = "SELECT pid FROM pg_stat_activity
+                  WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = 'advisory'";
+    until(&db, &format!("SELECT count(*) = 1 FROM ({waits}) w")).await;
+    let mut connection = db.connect().await.unwrap();
+    let standby: i32 = sqlx::query_scalar(waits).fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    for (probe, bound, object) in [
+        ("pg.long_queries", "running", format!("pid {standby}")),
+        ("pg.long_transactions", "age", format!("pid {standby}")),
+        ("pg.blocking", "waited", format!("pid {leader}")),
+    ] {
+        let (found, _) = told(&db, probe, bound, 0.0, &object).await;
+        assert_eq!(found.severity, Severity::Info, "{found:#?}");
+        let remedy = found.remedy.as_ref().unwrap();
+        assert_eq!(remedy.statement, None, "{found:#?}");
+        assert!(remedy.advice.as_ref().unwrap().contains("leader"), "{found:#?}");
+    }
+});
+
 /// A cluster of its own: what one session hides, it hides from every test.
 #[tokio::test]
 async fn sessions_that_do_not_say_what_they_do_are_unknown() {
