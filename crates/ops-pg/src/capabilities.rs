@@ -31,6 +31,7 @@ SELECT current_setting('server_version_num')::int4                       AS vers
        EXISTS (SELECT FROM pg_stat_get_activity(NULL) WHERE state = 'disabled') AS activity_hidden,
        current_setting('standard_conforming_strings')::bool              AS conforming_strings,
        has_table_privilege('pg_statistic', 'SELECT')                     AS statistics_readable,
+       has_function_privilege('pg_ls_dir(text)', 'EXECUTE')              AS lists_directories,
        (SELECT coalesce(json_agg(o.name), '[]') FROM (
           SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             JOIN pg_roles r ON r.oid = c.relowner AND r.rolsuper JOIN pg_roles s ON s.oid = n.nspowner AND s.rolsuper
@@ -38,7 +39,8 @@ SELECT current_setting('server_version_num')::int4                       AS vers
            UNION ALL
           SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
             JOIN pg_roles r ON r.oid = p.proowner AND r.rolsuper JOIN pg_roles s ON s.oid = n.nspowner AND s.rolsuper
-           WHERE n.nspname = 'ops' AND p.prosecdef AND p.oid = to_regprocedure('ops.sequence_last_value(oid)') AND has_schema_privilege(n.oid, 'USAGE')
+           WHERE n.nspname = 'ops' AND p.prosecdef AND has_schema_privilege(n.oid, 'USAGE')
+             AND (p.proname, p.proargtypes::text) IN (('sequence_last_value', '26'), ('multixact_member_segments', ''))
              AND has_function_privilege(p.oid, 'EXECUTE')) o)::text       AS granted,
        (SELECT json_object_agg(e.extname, json_build_object('version', e.extversion, 'schema', quote_ident(n.nspname),
                                                         'usable', has_schema_privilege(n.oid, 'USAGE')))
@@ -90,6 +92,8 @@ pub struct Capabilities {
     pub(crate) conforming_strings: bool,
     /// Whether `pg_statistic` itself may be read.
     statistics_readable: bool,
+    /// Whether `pg_ls_dir(text)` may be called: by superusers, and whom one let.
+    lists_directories: bool,
     /// What `ops grants` made in schema `ops` and we may use.
     granted: Vec<String>,
     /// Predefined roles whose rights the current role has.
@@ -119,6 +123,7 @@ impl Capabilities {
             activity_hidden: row.get("activity_hidden")?,
             conforming_strings: row.get("conforming_strings")?,
             statistics_readable: row.get("statistics_readable")?,
+            lists_directories: row.get("lists_directories")?,
             granted: serde_json::from_str(&json(row.get("granted")?)).unwrap_or_default(),
             roles: roles.unwrap_or_default(),
             extensions: extensions.unwrap_or_default(),
@@ -156,6 +161,17 @@ impl Capabilities {
     /// Whether `ops.sequence_last_value(oid)` may be called, and is needed: a superuser calls nothing that is made.
     pub(crate) fn reads_every_sequence(&self) -> bool {
         !self.superuser && self.granted.iter().any(|name| name == "sequence_last_value")
+    }
+
+    /// The expression that counts the segments of multixact members; `None` where they are hidden.
+    pub(crate) fn multixact_member_segments(&self) -> Option<&'static str> {
+        match self.lists_directories {
+            true => Some("(SELECT count(*) FROM pg_ls_dir('pg_multixact/members'))"),
+            false => {
+                let ours = self.granted.iter().any(|name| name == "multixact_member_segments");
+                ours.then_some("ops.multixact_member_segments()")
+            }
+        }
     }
 
     /// What is different on the managed service that this is; `None` on a server of one's own.

@@ -45,6 +45,12 @@ const SCHEMA: [&str; 2] = [
      END IF; END $ops$",
 ];
 
+/// How many segments hold the members of multixacts. Not EXECUTE on pg_ls_dir(text) itself: that would let the role list
+/// every directory of the data directory.
+const MULTIXACT_FUNCTION: &str = "CREATE OR REPLACE FUNCTION ops.multixact_member_segments() RETURNS bigint \
+     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp \
+     AS 'SELECT count(*) FROM pg_ls_dir(''pg_multixact/members'')'";
+
 /// Lets `role`, as SQL names it, read the statistics of columns. For a superuser to run, in each database.
 pub(crate) fn column_statistics(role: &str) -> String {
     on_one_line(&column_statistics_statements(role))
@@ -84,6 +90,21 @@ fn sequence_values_statements(role: &str) -> Vec<String> {
     ])
 }
 
+/// Lets `role`, as SQL names it, count the segments of multixact members. For a superuser to run, in each database that
+/// the server is probed through.
+pub(crate) fn multixact_members(role: &str) -> String {
+    on_one_line(&multixact_members_statements(role))
+}
+
+fn multixact_members_statements(role: &str) -> Vec<String> {
+    in_schema([
+        format!("GRANT USAGE ON SCHEMA ops TO {role}"),
+        MULTIXACT_FUNCTION.to_owned(),
+        "REVOKE ALL ON FUNCTION ops.multixact_member_segments() FROM PUBLIC".to_owned(),
+        format!("GRANT EXECUTE ON FUNCTION ops.multixact_member_segments() TO {role}"),
+    ])
+}
+
 /// Lets `role`, as SQL names it, read what is wrong in configuration files. For a superuser to run, in each database
 /// that the server is probed through: rights on the catalogue are a database's own.
 pub(crate) fn file_errors(role: &str) -> String {
@@ -103,7 +124,7 @@ fn on_one_line(statements: &[String]) -> String {
 }
 
 /// The SQL that lets `role` see everything that the built-in probes look at, for a superuser to run with `psql`: a
-/// login, predefined roles, and in each of `databases` its extensions and the two objects in schema `ops`. None of it
+/// login, predefined roles, and in each of `databases` its extensions and the objects in schema `ops`. None of it
 /// lets the role read a row of a user's table. Running it again changes nothing.
 ///
 /// ```
@@ -147,9 +168,10 @@ pub fn grants_on(provider: Provider, role: &str, databases: &[String]) -> String
         let mut all: Vec<String> = Vec::new();
         let needed =
             needs(Scope::Database).into_iter().flat_map(|needed| statements(&needed, &name, managed));
-        let of_superuser = managed
-            .is_none()
-            .then(|| sequence_values_statements(&name).into_iter().chain(file_errors_statements(&name)));
+        let of_superuser = managed.is_none().then(|| {
+            let of = [sequence_values_statements, multixact_members_statements, file_errors_statements];
+            of.into_iter().flat_map(|statements| statements(&name)).collect::<Vec<_>>()
+        });
         for statement in needed.chain(of_superuser.into_iter().flatten()) {
             if !all.contains(&statement) {
                 all.push(statement);

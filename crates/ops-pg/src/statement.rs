@@ -3,8 +3,12 @@
 /// Characters of a statement that are shown.
 const LENGTH: usize = 200;
 
-/// A statement on one line, its string literals masked (they are rows, and sometimes passwords), its comments left
-/// out, cut to 200 characters.
+/// Digits from which a number is masked: what is shorter is a LIMIT, a year or a small key, and tells nobody's card,
+/// account or telephone.
+const DIGITS: usize = 6;
+
+/// A statement on one line, its string literals and long numbers masked (they are rows, and sometimes passwords), its
+/// comments left out, cut to 200 characters.
 pub(crate) fn digest(statement: &str) -> String {
     let mut out = String::with_capacity(statement.len().min(LENGTH + 8));
     let mut rest = statement.trim();
@@ -13,14 +17,24 @@ pub(crate) fn digest(statement: &str) -> String {
             out.push('…');
             break;
         }
-        let escapes = out.ends_with(['E', 'e']);
-        rest = if let Some(end) = literal(rest, escapes) {
+        // E is a prefix where it stands alone, and a dollar begins a quote where no name goes on with it.
+        let alone = out.strip_suffix(['E', 'e']).is_some_and(|before| !before.ends_with(in_name));
+        let quoted = literal(rest, alone).filter(|_| c != '$' || !out.ends_with(in_name));
+        rest = if let Some(end) = quoted {
             out.push_str("'…'");
             &rest[end..]
         } else if let Some(end) = comment(rest) {
+            // As to the server, a comment is a blank.
+            if !out.is_empty() && !out.ends_with(' ') {
+                out.push(' ');
+            }
             rest[end..].trim_start()
         } else if let Some(end) = quoted_name(rest) {
             out.push_str(&rest[..end]);
+            &rest[end..]
+        } else if let Some(end) = number(rest).filter(|_| !out.ends_with(in_name)) {
+            let digits = rest[..end].chars().filter(char::is_ascii_hexdigit).count();
+            out.push_str(if digits < DIGITS { &rest[..end] } else { "…" });
             &rest[end..]
         } else if c.is_whitespace() {
             out.push(' ');
@@ -68,6 +82,18 @@ fn closing(text: &str, quote: u8, escapes: bool) -> usize {
     text.len()
 }
 
+/// Where the number that `text` begins with ends: `4711`, `1_000`, `12.5e3`, `0xBEEF`.
+fn number(text: &str) -> Option<usize> {
+    let begins = text.starts_with(|c: char| c.is_ascii_digit());
+    let goes_on = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
+    begins.then(|| text.find(|c| !goes_on(c)).unwrap_or(text.len()))
+}
+
+/// Whether a digit behind it is part of a name, or of a parameter.
+fn in_name(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '$')
+}
+
 fn quoted_name(text: &str) -> Option<usize> {
     text.starts_with('"').then(|| closing(text, b'"', false))
 }
@@ -109,6 +135,9 @@ mod tests {
             ("SELECT $1, $2", "SELECT $1, $2"),
             (r"SELECT E'a\'b', c", "SELECT E'…', c"),
             (r"SELECT E'a\\', 'hunter2'", "SELECT E'…', '…'"),
+            (r"SELECT name'C:\' , 'hunter2' , 'z'", "SELECT name'…'"),
+            ("SELECT 1 a$q$, 'q' = $q$ hunter2 $q$", "SELECT 1 a$q$, '…' = '…'"),
+            (r"SELECT e/**/'C:\' , 'hunter2' , 'z'", "SELECT e '…'"),
             (r"SELECT 1 WHERE p = 'C:\' AND t = 'hunter2'", "SELECT 1 WHERE p = '…'"),
             (r"SELECT 'it\'s hunter2' AND t = 3", "SELECT '…'"),
             (r"SELECT 'C:\dir' AND t = 3", "SELECT '…' AND t = 3"),
@@ -117,6 +146,10 @@ mod tests {
             ("SELECT \"o'clock\" FROM t WHERE mail = 'a@b.c'", "SELECT \"o'clock\" FROM t WHERE mail = '…'"),
             ("SELECT 8 / 2 - -1 * 3", "SELECT 8 / 2 - -1 * 3"),
             ("SELECT 'ü' || \"ü", "SELECT '…' || \"ü"),
+            ("UPDATE t SET card = 4111111111111111 WHERE id=12345", "UPDATE t SET card = … WHERE id=12345"),
+            ("SELECT -1234567.89, 0xDEADBEEF, 1_000_000", "SELECT -…, …, …"),
+            ("SELECT t_20240131.c1234567, $1234567", "SELECT t_20240131.c1234567, $1234567"),
+            ("SELECT 12.5, 1e10, a[3:4] LIMIT 10000", "SELECT 12.5, 1e10, a[3:4] LIMIT 10000"),
         ] {
             assert_eq!(digest(statement), expected);
         }

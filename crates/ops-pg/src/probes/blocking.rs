@@ -1,15 +1,18 @@
 //! `pg.blocking`: who waits for a lock, and behind whom.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod tree;
+
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use ops_core::words::count;
 use ops_core::{
-    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy,
-    Requirement, Result, Severity, Status, ThresholdSpec, Unit,
+    Context, Direction, Explanation, Limits, Measurement, ProbeReport, ProbeSpec, Requirement, Result,
+    ThresholdSpec, Unit,
 };
 use serde_json::{Value, json};
 
+use self::tree::trees;
 use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
 use crate::statement::digest;
@@ -51,13 +54,16 @@ static SPEC: ProbeSpec = ProbeSpec {
               included: one forgotten transaction and one ALTER TABLE stop a service.",
         measures: "The tree of waiting sessions by pg_blocking_pids, from the sessions that wait for a lock up to \
                    the roots, which block others and wait for none. A finding names the root, who waits first, and \
-                   how many queue behind.",
+                   how many queue behind. A queue for a relation alarms by its length; one for a row drains, each \
+                   in turn, and alarms by how long it takes. Where all wait for advisory locks it is info: so \
+                   processes stand by for a leader.",
         queries: &[("waiting sessions and those they wait for", SQL)],
         codes: &[("pg.blocking.root", "a session blocks others and waits for none itself")],
         versions: "PostgreSQL 14 and later",
         cost: "one read of pg_stat_activity, and pg_locks for each session that waits",
         remedy: "End the root: cancel it when it runs a statement, terminate it when it is idle in a transaction. \
-                 Ending those that wait only makes room for the next. Give DDL a lock_timeout.",
+                 One that is idle outside a transaction holds a session lock, and may be meant to. Ending those that \
+                 wait only makes room for the next. Give DDL a lock_timeout.",
     },
     thresholds: &[
         ThresholdSpec {
@@ -72,19 +78,16 @@ static SPEC: ProbeSpec = ProbeSpec {
         },
         ThresholdSpec {
             name: "queued",
-            meaning: "sessions that queue behind the first one to wait, once it has waited for 1 s",
+            meaning: "sessions that queue for a relation behind the first one to wait, once it has waited for 1 s",
             unit: Unit::Count,
             direction: Direction::Above,
             warning: Some(1.0),
             critical: Some(2.0),
-            source: "this project's choice: a queue behind a waiting lock request only grows",
+            source: "this project's choice: a queue behind a waiting lock on a relation only grows",
         },
     ],
     requires: &[Requirement::Role("pg_read_all_stats")],
 };
-
-/// From here a queue counts: PostgreSQL's `deadlock_timeout`.
-const SETTLED_SECONDS: f64 = 1.0;
 
 #[derive(Debug)]
 pub(super) struct Blocking;
@@ -178,6 +181,9 @@ impl Session {
         if self.is_prepared() {
             return "a prepared transaction (see pg_prepared_xacts)".to_owned();
         }
+        if self.state.is_none() {
+            return format!("pid {}, which has ended since", self.pid);
+        }
         let mut parts = Vec::new();
         parts.extend(self.state.clone());
         parts.extend(self.application.clone().filter(|name| !name.is_empty()));
@@ -195,144 +201,11 @@ impl Session {
     }
 }
 
-/// A root with all who wait for it, longest wait first.
-struct Tree<'a> {
-    root: Session,
-    waiters: Vec<&'a Session>,
-}
-
-/// The trees, the longest wait first. Every waiter is counted under each root that it waits for, however far up.
-fn trees(sessions: &BTreeMap<i32, Session>) -> Vec<Tree<'_>> {
-    let mut by_root: BTreeMap<i32, Vec<&Session>> = BTreeMap::new();
-    for session in sessions.values().filter(|session| session.waits()) {
-        for root in roots_of(session.pid, sessions) {
-            by_root.entry(root).or_default().push(session);
-        }
-    }
-    let mut trees: Vec<Tree<'_>> = by_root
-        .into_iter()
-        .map(|(pid, mut waiters)| {
-            waiters.sort_by(|a, b| b.waited.unwrap_or(0.0).total_cmp(&a.waited.unwrap_or(0.0)));
-            Tree { root: sessions.get(&pid).cloned().unwrap_or_else(|| gone(pid)), waiters }
-        })
-        .collect();
-    trees.sort_by(|a, b| b.longest().total_cmp(&a.longest()));
-    trees
-}
-
-/// Follows the blockers up to those that wait for none. A cycle has no root: PostgreSQL breaks it by itself.
-fn roots_of(pid: i32, sessions: &BTreeMap<i32, Session>) -> BTreeSet<i32> {
-    let (mut roots, mut seen, mut todo) = (BTreeSet::new(), BTreeSet::new(), vec![pid]);
-    while let Some(pid) = todo.pop() {
-        if !seen.insert(pid) {
-            continue;
-        }
-        match sessions.get(&pid).filter(|session| session.waits()) {
-            Some(session) => todo.extend(&session.blockers),
-            None => {
-                roots.insert(pid);
-            }
-        }
-    }
-    roots
-}
-
-/// A root that ended while we looked, or a prepared transaction (pid 0).
-fn gone(pid: i32) -> Session {
-    Session {
-        pid,
-        blockers: Vec::new(),
-        role: None,
-        database: None,
-        application: None,
-        state: None,
-        query: None,
-        state_seconds: None,
-        waited: None,
-        mode: None,
-        locktype: None,
-        relation: None,
-    }
-}
-
-impl Tree<'_> {
-    fn longest(&self) -> f64 {
-        self.waiters.first().and_then(|session| session.waited).unwrap_or(0.0)
-    }
-
-    /// The waiter that blocks the most others, else the one that has waited longest: what the rest queue behind.
-    fn head(&self) -> Option<&Session> {
-        let behind = |pid: i32| self.waiters.iter().filter(|waiter| waiter.blockers.contains(&pid)).count();
-        self.waiters.iter().copied().rev().max_by_key(|waiter| behind(waiter.pid))
-    }
-
-    fn finding(&self, limits: &Limits) -> Option<Finding> {
-        let head = self.head()?;
-        let longest = self.longest();
-        let queued = self.waiters.len() - 1;
-        let behind_head = self.waiters.iter().any(|waiter| waiter.blockers.contains(&head.pid));
-        let queue_status = match behind_head && longest >= SETTLED_SECONDS {
-            true => limits.get("queued").judge(queued as f64),
-            false => Status::Ok,
-        };
-        let judged = Severity::of(Status::worst([limits.get("waited").judge(longest), queue_status]))?;
-        let severity = judged.min(self.by_design());
-        let waited = head.waited.unwrap_or(longest);
-        let what = head.query.as_deref().map_or_else(|| "a session".to_owned(), first_words);
-        let queue = match queued {
-            0 => String::new(),
-            n => format!("; {} behind it", count(n as f64, "session queues", "sessions queue")),
-        };
-        let message = format!(
-            "{what} has waited {} behind {}{queue}",
-            Unit::Seconds.format(waited),
-            self.root.describe()
-        );
-        let finding = Finding::new(severity, "pg.blocking.root", message)
-            .object(head.relation.clone().unwrap_or_else(|| self.root.name()))
-            .evidence(self.root.evidence("root"))
-            .remedy(self.remedy());
-        Some(self.waiters.iter().map(|waiter| waiter.evidence("waits")).fold(finding, Finding::evidence))
-    }
-
-    /// The worst that such waits can mean. Who waits for an advisory lock may do so by design (the standby of a
-    /// leader); a virtual transaction is what CREATE INDEX CONCURRENTLY waits for, and it blocks nobody.
-    fn by_design(&self) -> Severity {
-        let all = |kind: &str| self.waiters.iter().all(|waiter| waiter.locktype.as_deref() == Some(kind));
-        if all("virtualxid") {
-            Severity::Info
-        } else if all("advisory") {
-            Severity::Warning
-        } else {
-            Severity::Critical
-        }
-    }
-
-    fn remedy(&self) -> Remedy {
-        let pid = self.root.pid;
-        let for_long =
-            self.root.state_seconds.map(|s| format!(" for {}", Unit::Seconds.format(s))).unwrap_or_default();
-        match self.root.state.as_deref() {
-            _ if self.root.is_prepared() => {
-                Remedy::statement("SELECT gid, prepared, owner FROM pg_prepared_xacts ORDER BY prepared;")
-                    .because("COMMIT PREPARED or ROLLBACK PREPARED the one that its owner forgot")
-            }
-            Some("active") => Remedy::statement(format!("SELECT pg_cancel_backend({pid});"))
-                .because(format!("pid {pid} has run its statement{for_long}; cancelling undoes it")),
-            _ => Remedy::statement(format!("SELECT pg_terminate_backend({pid});")).because(format!(
-                "pid {pid} has been idle in its transaction{for_long}: ask its owner if you can"
-            )),
-        }
-    }
-}
-
-/// The beginning of a statement: enough to know it by, `ALTER TABLE orders`.
-fn first_words(query: &str) -> String {
-    digest(query).split(' ').take(3).collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
+    use ops_core::Status;
+
+    use super::tree::gone;
     use super::*;
 
     fn session(pid: i32, blockers: &[i32], waited: f64) -> Session {
@@ -340,6 +213,8 @@ mod tests {
             blockers: blockers.to_vec(),
             waited: (!blockers.is_empty()).then_some(waited),
             relation: (!blockers.is_empty()).then(|| "public.orders".to_owned()),
+            locktype: (!blockers.is_empty()).then(|| "relation".to_owned()),
+            state: Some("idle in transaction".into()),
             query: Some("SELECT 1".into()),
             ..gone(pid)
         }
@@ -366,9 +241,61 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_for_a_row_is_as_bad_as_its_wait() {
+        let row = |pid: i32, blockers: &[i32], waited: f64, locktype: &str| Session {
+            locktype: Some(locktype.to_owned()),
+            ..session(pid, blockers, waited)
+        };
+        let queue = |head: &str, behind: &str, waited: f64| {
+            let head = row(2, &[1], waited, head);
+            let behind = [3, 4, 5].map(|pid| row(pid, &[2], waited, behind));
+            let sessions = [vec![session(1, &[], 0.0), head], behind.to_vec()].concat();
+            judge(sessions, &Limits::defaults(&SPEC)).status()
+        };
+        for (head, behind, waited, expected) in [
+            ("transactionid", "tuple", 2.6, Status::Ok),
+            ("transactionid", "tuple", 5.0, Status::Warning),
+            ("transactionid", "tuple", 60.0, Status::Critical),
+            ("relation", "relation", 2.6, Status::Critical),
+            // DDL that waits for a row keeps a queue for its table.
+            ("transactionid", "relation", 2.6, Status::Critical),
+        ] {
+            assert_eq!(queue(head, behind, waited), expected, "{head} {behind} {waited}");
+        }
+    }
+
+    #[test]
+    fn the_remedy_follows_the_state_of_the_root() {
+        let next = |state: Option<&str>, locktype: &str| {
+            let root = Session { state: state.map(str::to_owned), ..session(1, &[], 0.0) };
+            let waiter = Session { locktype: Some(locktype.to_owned()), ..session(2, &[1], 3600.0) };
+            let report = judge(vec![root, waiter], &Limits::defaults(&SPEC));
+            let remedy = report.found()[0].remedy.clone();
+            remedy.map(|remedy| (remedy.statement.unwrap_or_default(), remedy.advice.unwrap_or_default()))
+        };
+        for (state, locktype, statement, why) in [
+            (Some("active"), "relation", "SELECT pg_cancel_backend(1);", "has run its statement"),
+            (
+                Some("idle in transaction"),
+                "relation",
+                "SELECT pg_terminate_backend(1);",
+                "idle in its transaction",
+            ),
+            (Some("idle"), "relation", "", "holds a session lock"),
+            (Some("idle"), "advisory", "", "leader"),
+            (Some("idle in transaction"), "advisory", "", "leader"),
+        ] {
+            let (said, because) = next(state, locktype).unwrap();
+            assert_eq!(said, statement, "{state:?} {locktype}");
+            assert!(because.contains(why), "{because}");
+        }
+        assert_eq!(next(None, "relation"), None);
+    }
+
+    #[test]
     fn waits_by_design_alarm_less() {
         for (locktype, expected) in
-            [("advisory", Status::Warning), ("virtualxid", Status::Ok), ("relation", Status::Critical)]
+            [("advisory", Status::Ok), ("virtualxid", Status::Ok), ("relation", Status::Critical)]
         {
             let waiter = Session { locktype: Some(locktype.to_owned()), ..session(2, &[1], 3600.0) };
             let report = judge(vec![session(1, &[], 0.0), waiter], &Limits::defaults(&SPEC));

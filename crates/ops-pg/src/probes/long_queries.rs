@@ -19,8 +19,10 @@ static SPEC: ProbeSpec = ProbeSpec {
         why: "A statement that runs for minutes where others take milliseconds is a plan gone wrong or a report on \
               the wrong server; it takes a connection, a core and memory, and holds back VACUUM.",
         measures: "How long each client's statement has been running. Autovacuum, walsenders, pg_dump, index \
-                   builds, VACUUM and ops itself are left out: they take as long as the data is large. A statement \
-                   that waits for a lock counts, and says so.",
+                   builds, VACUUM, CLUSTER, ANALYZE, COPY and ops itself are left out: they take as long as the \
+                   data is large. A statement that waits for a lock counts, and says so; one that waits for an \
+                   advisory lock in a transaction that has written nothing is info: so a process stands by for a \
+                   leader.",
         queries: &[("sessions with a transaction open", session_row::SQL)],
         codes: &[("pg.query.long", "a statement has been running for long")],
         versions: "PostgreSQL 14 and later",
@@ -75,7 +77,8 @@ fn judge(sessions: Vec<Session>, limits: &Limits) -> ProbeReport {
 }
 
 fn finding(session: &Session, limits: &Limits) -> Option<Finding> {
-    let severity = Severity::of(limits.get("running").judge(session.query_seconds))?;
+    let judged = Severity::of(limits.get("running").judge(session.query_seconds))?;
+    let severity = if session.stands_by() { Severity::Info } else { judged };
     let waits = match session.waits_for.as_deref() {
         Some(event) if event.starts_with("Lock: ") => format!(", waiting for a lock ({event})"),
         _ => String::new(),
@@ -86,16 +89,13 @@ fn finding(session: &Session, limits: &Limits) -> Option<Finding> {
         Unit::Seconds.format(session.query_seconds),
         digest(&session.query),
     );
-    Some(
-        Finding::new(severity, "pg.query.long", message)
-            .object(session.object())
-            .evidence(session.evidence())
-            .remedy(
-                Remedy::statement(format!("SELECT pg_cancel_backend({});", session.pid)).because(
-                    "cancelling undoes what the statement has done so far, and its transaction fails",
-                ),
-            ),
-    )
+    let remedy = match session.stands_by() {
+        true => session.let_it_wait(),
+        false => Remedy::statement(format!("SELECT pg_cancel_backend({});", session.pid))
+            .because("cancelling undoes what the statement has done so far, and its transaction fails"),
+    };
+    let finding = Finding::new(severity, "pg.query.long", message);
+    Some(finding.object(session.object()).evidence(session.evidence()).remedy(remedy))
 }
 
 #[cfg(test)]
@@ -110,6 +110,8 @@ mod tests {
         let build = Session { maintenance: Some("CREATE INDEX".into()), ..running(9000.0) };
         let dump = Session { application: "pg_dump".into(), ..running(9000.0) };
         let idle = Session { state: "idle in transaction".into(), ..running(9000.0) };
+        let stands_by = Session { waits_for: Some("Lock: advisory".into()), ..running(9000.0) };
+        let keeps_others = Session { has_written: true, ..stands_by.clone() };
         for (session, expected) in [
             (running(299.0), Status::Ok),
             (running(300.0), Status::Warning),
@@ -117,6 +119,8 @@ mod tests {
             (build, Status::Ok),
             (dump, Status::Ok),
             (idle, Status::Ok),
+            (stands_by, Status::Ok),
+            (keeps_others, Status::Critical),
         ] {
             let report = judge(vec![session.clone()], &Limits::defaults(&SPEC));
             assert_eq!(report.status(), expected, "{session:?}");

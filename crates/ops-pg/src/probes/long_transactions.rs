@@ -18,8 +18,10 @@ static SPEC: ProbeSpec = ProbeSpec {
         why: "What a transaction could still see, VACUUM must keep: while one is open for hours, every UPDATE and \
               DELETE leaves rows that nothing can remove, and its own locks stay until it ends.",
         measures: "The age of each client's open transaction, also when it runs one short statement after another \
-                   and is never idle for long. Index builds, VACUUM, pg_dump and ops itself are left out: they \
-                   take as long as the data is large (`ops explain pg.xmin_horizon` for what they hold back).",
+                   and is never idle for long. Index builds, VACUUM, CLUSTER, ANALYZE, COPY, pg_dump and ops itself \
+                   are left out: they take as long as the data is large (`ops explain pg.xmin_horizon` for what \
+                   they hold back). One that waits for an advisory lock and has written nothing is info: so a \
+                   process stands by for a leader.",
         queries: &[("sessions with a transaction open", session_row::SQL)],
         codes: &[("pg.transaction.long", "a transaction has been open for long")],
         versions: "PostgreSQL 14 and later",
@@ -73,27 +75,30 @@ fn judge(sessions: &[Session], limits: &Limits) -> ProbeReport {
 }
 
 fn finding(session: &Session, limits: &Limits) -> Option<Finding> {
-    let severity = Severity::of(limits.get("age").judge(session.transaction_seconds))?;
+    let judged = Severity::of(limits.get("age").judge(session.transaction_seconds))?;
+    let severity = if session.stands_by() { Severity::Info } else { judged };
     let message = format!(
         "{} has had its transaction open for {}, {}: {}",
         session.describe(),
         Unit::Seconds.format(session.transaction_seconds),
-        if session.is_idle() { "idle now" } else { "at work now" },
+        match session {
+            idle if idle.is_idle() => "idle now",
+            waiting if waiting.stands_by() => "waiting for an advisory lock now",
+            _ => "at work now",
+        },
         session.holds(),
     );
-    let remedy = match session.is_idle() {
+    let loses = "it loses what the transaction has not committed: ask its owner if you can";
+    let remedy = match session {
+        waiting if waiting.stands_by() => waiting.let_it_wait(),
         // Cancelling does nothing to a session that runs no statement.
-        true => Remedy::statement(format!("SELECT pg_terminate_backend({});", session.pid)),
-        false => Remedy::statement(format!("SELECT pg_cancel_backend({});", session.pid)),
+        idle if idle.is_idle() => {
+            Remedy::statement(format!("SELECT pg_terminate_backend({});", session.pid)).because(loses)
+        }
+        _ => Remedy::statement(format!("SELECT pg_cancel_backend({});", session.pid)).because(loses),
     };
-    Some(
-        Finding::new(severity, "pg.transaction.long", message)
-            .object(session.object())
-            .evidence(session.evidence())
-            .remedy(
-                remedy.because("it loses what the transaction has not committed: ask its owner if you can"),
-            ),
-    )
+    let finding = Finding::new(severity, "pg.transaction.long", message);
+    Some(finding.object(session.object()).evidence(session.evidence()).remedy(remedy))
 }
 
 #[cfg(test)]
@@ -111,7 +116,16 @@ mod tests {
         };
         let build = Session { maintenance: Some("CREATE INDEX".into()), ..old.clone() };
         let dump = Session { application: "pg_dump".into(), ..old.clone() };
-        for (session, expected) in [(old, Status::Critical), (build, Status::Ok), (dump, Status::Ok)] {
+        let active = Session { state: "active".into(), ..old.clone() };
+        let stands_by = Session { waits_for: Some("Lock: advisory".into()), ..active };
+        let keeps_others = Session { has_written: true, ..stands_by.clone() };
+        for (session, expected) in [
+            (old, Status::Critical),
+            (build, Status::Ok),
+            (dump, Status::Ok),
+            (stands_by, Status::Ok),
+            (keeps_others, Status::Critical),
+        ] {
             assert_eq!(judge(&[session], &Limits::defaults(&SPEC)).status(), expected);
         }
     }

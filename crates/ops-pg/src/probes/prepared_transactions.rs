@@ -12,9 +12,11 @@ use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
 
-/// Serves PostgreSQL 14 and later. One row at least, so that the setting is known where there is no transaction.
+/// Serves PostgreSQL 14 and later. One row at least, so that the setting is known where there is no transaction. A role
+/// can be dropped while a transaction of its is prepared: then it has no name.
 const SQL: &str = "
-SELECT current_setting('max_prepared_transactions')::int4 AS max, p.gid, p.owner::text AS owner,
+SELECT current_setting('max_prepared_transactions')::int4 AS max, p.gid,
+       coalesce(p.owner::text, 'a role that was dropped') AS owner,
        p.database::text AS database, age(p.transaction)::int8 AS xid_age,
        extract(epoch FROM clock_timestamp() - p.prepared)::float8 AS seconds
   FROM (SELECT 1) one LEFT JOIN pg_prepared_xacts p ON true

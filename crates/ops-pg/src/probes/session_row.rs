@@ -1,6 +1,6 @@
 //! The sessions with a transaction open, for the probes that ask how long.
 
-use ops_core::{Context, Result, Unit};
+use ops_core::{Context, Remedy, Result, Unit};
 use serde_json::{Value, json};
 
 use crate::row::Row;
@@ -9,7 +9,7 @@ use crate::target::PgTarget;
 
 /// Serves PostgreSQL 14 and later. Clients only: autovacuum, walsenders and parallel workers are other types of
 /// backend. A transaction that failed has no start any more. Our own connection is left out by its process id, those
-/// of other runs by their name.
+/// of other runs by their name, which hides nobody who is not the same role: any client may call itself so.
 pub(super) const SQL: &str = "
 SELECT a.pid, a.usename::text AS role, a.datname::text AS database, a.application_name AS application,
        coalesce(host(a.client_addr), 'local') AS client, a.state,
@@ -18,14 +18,19 @@ SELECT a.pid, a.usename::text AS role, a.datname::text AS database, a.applicatio
        extract(epoch FROM clock_timestamp() - a.query_start)::float8  AS query_seconds,
        extract(epoch FROM clock_timestamp() - a.state_change)::float8 AS state_seconds,
        a.backend_xid IS NOT NULL AS has_written, age(a.backend_xmin)::int8 AS xmin_age,
-       coalesce(i.command, CASE WHEN v.pid IS NOT NULL THEN 'VACUUM' END) AS maintenance,
+       coalesce(i.command, r.command, c.command, CASE WHEN v.pid IS NOT NULL THEN 'VACUUM' END,
+                CASE WHEN n.pid IS NOT NULL THEN 'ANALYZE' END) AS maintenance,
        left(a.query, 1000) AS query
   FROM pg_stat_activity a
   LEFT JOIN pg_stat_progress_create_index i ON i.pid = a.pid
   LEFT JOIN pg_stat_progress_vacuum v ON v.pid = a.pid
+  LEFT JOIN pg_stat_progress_cluster r ON r.pid = a.pid
+  LEFT JOIN pg_stat_progress_analyze n ON n.pid = a.pid
+  LEFT JOIN pg_stat_progress_copy c ON c.pid = a.pid
  WHERE a.backend_type = 'client backend'
    AND (a.xact_start IS NOT NULL OR a.state LIKE 'idle in transaction%')
-   AND a.pid <> pg_backend_pid() AND a.application_name NOT LIKE 'ops:%'
+   AND a.pid <> pg_backend_pid()
+   AND (a.application_name ~ '^ops:([0-9a-f]{12}|listen|cancel)$' AND a.usename = current_user) IS NOT TRUE
  ORDER BY coalesce(a.xact_start, a.state_change)";
 
 /// Findings that one probe gives at most: a hundred forgotten sessions have one cause.
@@ -46,7 +51,8 @@ pub(super) struct Session {
     pub(super) state_seconds: f64,
     pub(super) has_written: bool,
     pub(super) xmin_age: Option<i64>,
-    /// The command of an index build or a VACUUM, which take as long as the table is large.
+    /// The command of an index build, a VACUUM, a CLUSTER, an ANALYZE or a COPY, which take as long as the data is
+    /// large.
     pub(super) maintenance: Option<String>,
     pub(super) query: String,
 }
@@ -87,6 +93,12 @@ impl Session {
         matches!(self.application.as_str(), "pg_dump" | "pg_dumpall")
     }
 
+    /// Whether it waits for an advisory lock and has nothing of its own that others wait for: so a process stands by
+    /// for a leader, for days and by design.
+    pub(super) fn stands_by(&self) -> bool {
+        self.waits_for.as_deref() == Some("Lock: advisory") && !self.has_written
+    }
+
     pub(super) fn object(&self) -> String {
         format!("pid {}", self.pid)
     }
@@ -111,6 +123,14 @@ impl Session {
             }
             (false, None) => "it holds neither the horizon of VACUUM nor a row lock".to_owned(),
         }
+    }
+
+    /// What to do about one that [stands by](Self::stands_by): nothing, unless nobody meant it to.
+    pub(super) fn let_it_wait(&self) -> Remedy {
+        Remedy::advice(format!(
+            "right where pid {} stands by for a leader; SELECT pg_blocking_pids({}) names who holds the lock",
+            self.pid, self.pid
+        ))
     }
 
     pub(super) fn evidence(&self) -> Value {

@@ -26,7 +26,8 @@ SELECT current_setting('ssl') = 'on' AS ssl, p.role, p.client, p.application, p.
       LEFT JOIN pg_stat_gssapi g ON g.pid = a.pid
      WHERE a.backend_type IN ('client backend', 'walsender')
        AND NOT (a.client_addr <<= '127.0.0.0/8' OR a.client_addr <<= '::1/128' OR a.client_addr <<= '::ffff:127.0.0.0/104')
-       AND a.pid <> pg_backend_pid() AND a.application_name NOT LIKE 'ops:%'
+       AND a.pid <> pg_backend_pid()
+       AND (a.application_name ~ '^ops:([0-9a-f]{12}|listen|cancel)$' AND a.usename = current_user) IS NOT TRUE
      GROUP BY 1, 2, 4) p ON true
  ORDER BY p.sessions DESC NULLS LAST, p.role, p.client LIMIT 200";
 

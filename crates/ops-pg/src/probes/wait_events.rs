@@ -17,7 +17,8 @@ const SQL: &str = "
 SELECT coalesce(a.wait_event_type, 'CPU') AS type, coalesce(a.wait_event, 'running') AS event, count(*) AS sessions
   FROM pg_stat_activity a
  WHERE a.backend_type = 'client backend' AND a.state = 'active'
-   AND a.pid <> pg_backend_pid() AND a.application_name NOT LIKE 'ops:%'
+   AND a.pid <> pg_backend_pid()
+   AND (a.application_name ~ '^ops:([0-9a-f]{12}|listen|cancel)$' AND a.usename = current_user) IS NOT TRUE
  GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2";
 
 static SPEC: ProbeSpec = ProbeSpec {

@@ -134,7 +134,8 @@ impl Demo {
     pub fn config(&self) -> String {
         format!(
             "service = \"demo shop\"\n\n\
-             [postgres.main]\nurl = {:?}\n\n\
+             [postgres.main]\nurl = {:?}\n# Whose rows are whose is told here: without it, a table is only unlike its neighbours.\n\
+             rls = {{ schemas = [\"billing\"] }}\n\n\
              [redis.cache]\nurl = {:?}\n\n\
              # This Redis is a cache: a key without a TTL is a mistake.\n\
              [thresholds.\"redis.no_ttl\"]\nwithout_ttl = {{ warning = 10 }}\n\n\

@@ -52,3 +52,29 @@ async fn a_promoted_standby_beside_its_primary_is_told() {
     assert_eq!(two.status(), Status::Critical, "{two:#?}");
     promoted.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn standbys_alone_are_not_without_a_primary() {
+    let Some(options) = options().await else { return };
+    let cx = Context::new();
+    let primary = Cluster::start(&cx, &options).await.unwrap();
+    let mut standbys = Vec::new();
+    for _ in 0..2 {
+        standbys.push(Cluster::start_standby(&cx, &primary, &options).await.unwrap());
+    }
+    let nodes = [("b", standbys[0].url("postgres")), ("c", standbys[1].url("postgres"))];
+    let apart = eventually("both stream", std::time::Duration::from_secs(20), async || {
+        Some(look(&nodes).await).filter(|report| report.status() == Status::Unknown)
+    })
+    .await;
+    assert!(apart.found().is_empty(), "{apart:#?}");
+
+    primary.stop().await.unwrap();
+    let none = eventually("none streams", std::time::Duration::from_secs(20), async || {
+        Some(look(&nodes).await).filter(|report| report.status() == Status::Critical)
+    })
+    .await;
+    assert_eq!(none.found()[0].code, "fleet.single_primary.none");
+    let advice = none.found()[0].remedy.as_ref().unwrap().advice.as_deref().unwrap();
+    assert!(advice.starts_with("first make sure that the old primary is down"), "{advice}");
+}

@@ -5,7 +5,10 @@ use std::time::Duration;
 use ops_core::{Context, ProbeSet, Secret, Status};
 use ops_pg::{PgConfig, PgTarget, grants};
 use ops_testkit::{Role, TestDb, on_each_postgres};
-use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+
+use crate::judgement::look_at;
+use crate::rows::own;
 
 /// Runs the script as `psql` would: in the databases that it names.
 async fn apply(db: &TestDb, role: &str) -> sqlx::Result<()> {
@@ -51,7 +54,39 @@ on_each_postgres!(least_privilege_sees_everything_and_reads_nothing, async |db: 
     assert_eq!(drawn.into_database_error().unwrap().code().as_deref(), Some("42501"));
     let last = reader.fetch_one("SELECT ops.sequence_last_value('orders_id_seq'::regclass)").await.unwrap();
     assert_eq!(last.get::<i64, _>(0), 1000);
+    let segments = reader.fetch_one("SELECT ops.multixact_member_segments()").await.unwrap();
+    assert!(segments.get::<i64, _>(0) >= 1);
+    let listed = reader.execute("SELECT pg_ls_dir('pg_multixact/members')").await.unwrap_err();
+    assert_eq!(listed.into_database_error().unwrap().code().as_deref(), Some("42501"));
     reader.close().await.unwrap();
+});
+
+// Only how many there are is counted: files of no content stand for two billion members.
+on_each_postgres!(members_of_multixacts_fill_a_space_of_their_own, async |db: TestDb| {
+    let Some(options) = own::options_here(&db).await else { return };
+    let cluster = own::cluster(&db, &options).await;
+    let mut connection = PgConnection::connect(&cluster.url("postgres")).await.unwrap();
+    let data: String = sqlx::query_scalar("SELECT current_setting('data_directory')")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    for segment in 1..45_000 {
+        std::fs::write(format!("{data}/pg_multixact/members/{segment:04X}"), "").unwrap();
+    }
+    let urls = own::urls(&cluster, &db);
+    let codes = async |role| {
+        let result = look_at(urls(role), "pg.wraparound", PgConfig::default()).await;
+        let codes: Vec<_> = result.findings.iter().map(|f| f.code.to_string()).collect();
+        (result.status, codes)
+    };
+    let filling = (Status::Warning, vec!["pg.wraparound.members".to_owned()]);
+    assert_eq!(codes(Role::Superuser).await, filling);
+    // Hidden, and as few multixacts as in any new cluster: no reason to ask for more rights.
+    assert_eq!(codes(Role::Nobody).await, (Status::Ok, vec![]));
+    let script = grants(&db.role(Role::Nobody), &["postgres".to_owned()]).replace("\\connect postgres\n", "");
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(script))).await.unwrap();
+    assert_eq!(codes(Role::Nobody).await, filling);
+    connection.close().await.unwrap();
 });
 
 // A schema of that name may be anybody's: only what a superuser made in it is called.

@@ -123,6 +123,41 @@ on_each_postgres!(commits_hang_for_a_standby_that_is_there_and_silent, async |db
     drop(writer);
 });
 
+// How long a statement ran before its commit says nothing about the standby.
+on_each_postgres!(a_long_statement_that_commits_is_no_hang, async |db: TestDb| {
+    let Some(_) = own::options_here(&db).await else { return };
+    let own::Pair { primary, standby } = own::pair(&db).await;
+    let delay = "ALTER SYSTEM SET recovery_min_apply_delay = '2s'; SELECT pg_reload_conf()";
+    own::execute(&standby.url("postgres"), delay).await;
+    let wait = "ALTER SYSTEM SET synchronous_standby_names = 'follower';
+                ALTER SYSTEM SET synchronous_commit = remote_apply; SELECT pg_reload_conf()";
+    own::execute(&primary.url("postgres"), wait).await;
+    let url = primary.url("postgres");
+    let writer = AbortOnDrop(tokio::spawn(async move {
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        connection.execute("CREATE TABLE long AS SELECT 1 FROM pg_sleep(6)").await.unwrap();
+    }));
+    own::until(
+        &primary.url("postgres"),
+        "SELECT count(*) = 1 FROM pg_stat_activity
+          WHERE wait_event = 'SyncRep' AND query_start < clock_timestamp() - interval '5 s'",
+    )
+    .await;
+    let probe = crate::rows::probe_named("pg.sync_replication");
+    let url = ops_core::Secret::from(primary.url("postgres"));
+    let target = ops_pg::PgTarget::connect_lazily("main", &url, PgConfig::default()).unwrap();
+    let report = probe
+        .probe(
+            &Context::new().with_window_gap(Duration::from_secs(5)),
+            &target,
+            &ops_core::Limits::defaults(probe.spec()),
+        )
+        .await
+        .unwrap();
+    assert_eq!((report.status(), report.found().len()), (Status::Ok, 0), "{report:#?}");
+    drop(writer);
+});
+
 on_each_postgres!(a_standby_by_archive_alone_is_as_far_behind_as_nobody_knows, async |db: TestDb| {
     let Some(_) = own::options_here(&db).await else { return };
     let own::Pair { primary, mut standby } = own::pair(&db).await;

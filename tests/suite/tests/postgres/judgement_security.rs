@@ -5,7 +5,7 @@ use ops_pg::PgConfig;
 use ops_testkit::{Role, TestDb, on_each_postgres};
 use sqlx::Executor;
 
-use crate::judgement::{found, look, pairs};
+use crate::judgement::{found, look, look_at, pairs};
 
 on_each_postgres!(only_a_path_that_others_can_write_on_is_open, async |db: TestDb| {
     db.execute(
@@ -150,4 +150,91 @@ on_each_postgres!(what_shows_protected_rows_on_purpose_is_exposed, async |db: Te
         ("pg.rls.view", "public.forgotten"),
     ];
     assert_eq!(shown(&some), pairs(&expected), "{some:#?}");
+});
+
+on_each_postgres!(a_guess_is_told_once_and_what_is_configured_one_by_one, async |db: TestDb| {
+    db.execute(
+        "CREATE TABLE held (id int); ALTER TABLE held ENABLE ROW LEVEL SECURITY;
+         ALTER TABLE held FORCE ROW LEVEL SECURITY; CREATE POLICY own ON held USING (id = 1);
+         DO $$ BEGIN FOR i IN 1..32 LOOP EXECUTE format('CREATE TABLE plain_%s (id int)', i); END LOOP; END $$",
+    )
+    .await;
+    let guessed = look(&db, "pg.rls", PgConfig::default()).await;
+    let expected = pairs(&[("pg.rls.unlike_others", "public.plain_1")]);
+    assert_eq!((found(&guessed), guessed.status), (expected, Status::Warning), "{guessed:#?}");
+
+    let named = ops_pg::RlsConfig::default().with_schemas(["public".to_owned()]);
+    let configured = look(&db, "pg.rls", PgConfig::default().with_rls(named)).await;
+    assert_eq!((configured.findings.len(), configured.status), (32, Status::Critical), "{configured:#?}");
+    for finding in &configured.findings {
+        assert_eq!((&*finding.code, finding.severity), ("pg.rls.disabled", Severity::Critical));
+        let remedy = finding.remedy.as_ref().unwrap();
+        assert!(remedy.statement.is_none() && remedy.advice.as_ref().unwrap().contains("policies first"));
+    }
+});
+
+on_each_postgres!(a_public_table_may_let_everybody_read, async |db: TestDb| {
+    db.execute(
+        "CREATE TABLE countries (id int); ALTER TABLE countries ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY all_of_them ON countries FOR SELECT USING (true)",
+    )
+    .await;
+    let rls = ops_pg::RlsConfig::default()
+        .with_schemas(["public".to_owned()])
+        .with_public_tables(["public.countries".to_owned()]);
+    let result = look(&db, "pg.rls", PgConfig::default().with_rls(rls)).await;
+    let said: Vec<_> = result.findings.iter().map(|f| (&*f.code, f.severity)).collect();
+    assert_eq!(said, [("pg.rls.always_true", Severity::Info)], "{result:#?}");
+});
+
+on_each_postgres!(the_rights_to_a_materialised_view_are_taken_from_who_has_them, async |db: TestDb| {
+    let app = db.role(Role::Nobody);
+    db.execute(format!(
+        "CREATE TABLE t (id int); ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON t USING (id = 1);
+         CREATE MATERIALIZED VIEW kept AS SELECT * FROM t; GRANT SELECT (id) ON kept TO {app}"
+    ))
+    .await;
+    let view = |result: &ops_core::ProbeResult| {
+        result.findings.iter().find(|f| f.code == "pg.rls.view").map(|f| f.remedy.clone().unwrap())
+    };
+    let statement = view(&look(&db, "pg.rls", PgConfig::default()).await).unwrap().statement.unwrap();
+    assert_eq!(statement, format!("REVOKE SELECT ON public.kept FROM {app};"));
+    db.execute(statement).await;
+    assert!(view(&look(&db, "pg.rls", PgConfig::default()).await).is_none());
+});
+
+// A search for each table in the body of each function takes longer than any statement may.
+on_each_postgres!(many_tables_and_long_functions_are_seen_in_time, async |db: TestDb| {
+    db.execute(
+        "DO $do$ DECLARE body text; BEGIN
+           FOR i IN 1..1000 LOOP
+             EXECUTE format('CREATE TABLE held_%s (id int); ALTER TABLE held_%1$s ENABLE ROW LEVEL SECURITY', i);
+           END LOOP;
+           body := repeat(E'  -- a line of words that name no table of this schema, as long as lines are\n', 40);
+           FOR i IN 1..200 LOOP
+             EXECUTE format('CREATE FUNCTION f_%s() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = public
+                               AS %L', i, body || 'SELECT count(*) FROM held_' || i);
+           END LOOP;
+           CREATE TABLE \"Odd Name\" (id int); ALTER TABLE \"Odd Name\" ENABLE ROW LEVEL SECURITY;
+           CREATE FUNCTION odd() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = public
+             AS 'SELECT count(*) FROM \"Odd Name\"';
+         END $do$",
+    )
+    .await;
+    let result = look(&db, "pg.rls", PgConfig::default()).await;
+    assert!(result.unseen.is_empty(), "{:#?}", result.unseen);
+    let functions = result.findings.iter().filter(|f| f.code == "pg.rls.function").count();
+    assert_eq!(functions, 201);
+});
+
+on_each_postgres!(what_was_found_stays_found_when_views_cannot_be_read, async |db: TestDb| {
+    db.execute(
+        "CREATE TABLE t (id int); ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE TABLE off (id int);
+         CREATE POLICY own ON off USING (id = 1); REVOKE SELECT ON pg_rewrite FROM PUBLIC",
+    )
+    .await;
+    let result = look_at(db.url_as(Role::Monitor), "pg.rls", PgConfig::default()).await;
+    assert!(result.findings.iter().any(|f| f.code == "pg.rls.policies_off"), "{result:#?}");
+    assert_eq!((result.unseen.len(), result.status), (1, Status::Critical), "{result:#?}");
+    assert!(result.unseen[0].what.contains("views"), "{result:#?}");
 });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ops_core::{Bounds, Context, Finding, Limits, ProbeResult, ProbeSet, Secret, Severity};
 use ops_pg::{PgConfig, PgTarget};
-use ops_testkit::{TestDb, on_each_postgres};
+use ops_testkit::{TestDb, eventually, on_each_postgres};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::rows::{AbortOnDrop, probe_named, until};
@@ -18,6 +18,16 @@ async fn look_closely(db: &TestDb, probe: &str, bound: &str, warning: f64) -> Pr
     let mut set = ProbeSet::new("test");
     target.add_to(&mut set, probe, limits);
     set.run(&Context::new().with_window_gap(Duration::from_millis(1500))).await.probes.remove(0)
+}
+
+/// What is told of this object: a probe names the oldest alone, and other tests have sessions on this server too.
+async fn told(db: &TestDb, probe: &str, bound: &str, warning: f64, object: &str) -> (Finding, ProbeResult) {
+    eventually(&format!("{probe} tells of {object}"), Duration::from_secs(60), async || {
+        let result = look_closely(db, probe, bound, warning).await;
+        let found = result.findings.iter().find(|f| f.object.as_deref() == Some(object)).cloned();
+        found.map(|found| (found, result))
+    })
+    .await
 }
 
 /// A session of this name that has run this; and its process id.
@@ -123,6 +133,107 @@ on_each_postgres!(a_vacuum_holds_nobody_back, async |db: TestDb| {
     assert!(about(&long, pid).is_none(), "{long:#?}");
     drop(running);
     db.connect().await.unwrap().close().await.unwrap();
+});
+
+// A snapshot is as old as the oldest transaction that ran when it was taken: one that was forgotten makes everybody
+// look as guilty as it is.
+on_each_postgres!(victims_of_a_forgotten_transaction_are_not_named, async |db: TestDb| {
+    let gid = format!("{}_forgotten", db.name());
+    db.execute(format!("BEGIN; SELECT txid_current(); PREPARE TRANSACTION '{gid}'")).await;
+    db.execute("DO $$ BEGIN FOR i IN 1..300 LOOP PERFORM txid_current(); COMMIT; END LOOP; END $$").await;
+    let mut readers = Vec::new();
+    for _ in 0..12 {
+        let sql = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class";
+        readers.push(session(&db, "reader", sql).await);
+    }
+    let (found, result) = told(&db, "pg.xmin_horizon", "age", 100.0, &gid).await;
+    for (_, pid) in &readers {
+        assert!(about(&result, *pid).is_none(), "{result:#?}");
+    }
+    assert_eq!(found.code, "pg.xmin_horizon.prepared");
+    assert!(found.message.contains("for it"), "{}", found.message);
+    db.execute(format!("ROLLBACK PREPARED '{gid}'")).await;
+});
+
+on_each_postgres!(a_prepared_transaction_outlives_its_owner, async |db: TestDb| {
+    let (gid, owner) = (format!("{}_orphan", db.name()), format!("{}_gone", db.name()));
+    db.execute(format!("CREATE ROLE {owner}")).await;
+    db.execute(format!("SET ROLE {owner}; BEGIN; SELECT txid_current(); PREPARE TRANSACTION '{gid}'")).await;
+    db.execute(format!("DROP ROLE {owner}")).await;
+    db.execute("DO $$ BEGIN FOR i IN 1..150 LOOP PERFORM txid_current(); COMMIT; END LOOP; END $$").await;
+    for (probe, bound, warning) in
+        [("pg.prepared_transactions", "age", 0.0), ("pg.xmin_horizon", "age", 100.0)]
+    {
+        let (found, _) = told(&db, probe, bound, warning, &gid).await;
+        assert!(found.message.contains("a role that was dropped"), "{}", found.message);
+    }
+    db.execute(format!("ROLLBACK PREPARED '{gid}'")).await;
+});
+
+on_each_postgres!(what_works_through_a_whole_table_is_left_out, async |db: TestDb| {
+    db.execute(
+        "CREATE FUNCTION slow(int) RETURNS int LANGUAGE sql IMMUTABLE
+           AS 'SELECT $1 FROM pg_sleep(coalesce(current_setting(''test.nap'', true), ''0'')::float)';
+         CREATE TABLE rewritten AS SELECT 1 AS id; CREATE INDEX ON rewritten (slow(id));
+         CREATE TABLE analysed AS SELECT 1 AS id; CREATE INDEX ON analysed (slow(id))",
+    )
+    .await;
+    let mut held = Vec::new();
+    for sql in [
+        "VACUUM FULL rewritten",
+        "ANALYZE analysed",
+        "COPY (SELECT 1 FROM pg_sleep(60)) TO PROGRAM 'cat > /dev/null'",
+        "SELECT 'plain', pg_sleep(600)",
+    ] {
+        let (mut connection, pid) = session(&db, "psql", "SET test.nap = 60").await;
+        let work = AbortOnDrop(tokio::spawn(async move {
+            // It ends with its database.
+            let _ = connection.execute(sqlx::raw_sql(sql)).await;
+        }));
+        held.push((work, pid));
+    }
+    until(
+        &db,
+        "SELECT count(*) = 4 FROM pg_stat_activity WHERE state = 'active' AND wait_event = 'PgSleep'
+            AND datname = current_database()",
+    )
+    .await;
+    for (probe, bound) in [("pg.long_queries", "running"), ("pg.long_transactions", "age")] {
+        let plain = format!("pid {}", held[3].1);
+        let (_, result) = told(&db, probe, bound, 0.0, &plain).await;
+        for (_, pid) in &held[..3] {
+            assert!(about(&result, *pid).is_none(), "{probe}: {result:#?}");
+        }
+    }
+});
+
+// Any client may call itself as it likes.
+on_each_postgres!(a_name_like_ours_hides_nobody, async |db: TestDb| {
+    let (_kept, pid) = session(&db, "ops:import", "BEGIN; SELECT txid_current()").await;
+    told(&db, "pg.long_transactions", "age", 0.0, &format!("pid {pid}")).await;
+});
+
+// So elect many services their leader: all but one wait, for as long as it lives.
+on_each_postgres!(who_stands_by_for_a_leader_is_no_alarm, async |db: TestDb| {
+    let (_leader, leader) = session(&db, "leader", "SELECT pg_advisory_lock(42)").await;
+    let _standby = at_work(&db, "standby", "SELECT pg_advisory_lock(42)").await;
+    let waits = "SELECT pid FROM pg_stat_activity
+                  WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = 'advisory'";
+    until(&db, &format!("SELECT count(*) = 1 FROM ({waits}) w")).await;
+    let mut connection = db.connect().await.unwrap();
+    let standby: i32 = sqlx::query_scalar(waits).fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    for (probe, bound, object) in [
+        ("pg.long_queries", "running", format!("pid {standby}")),
+        ("pg.long_transactions", "age", format!("pid {standby}")),
+        ("pg.blocking", "waited", format!("pid {leader}")),
+    ] {
+        let (found, _) = told(&db, probe, bound, 0.0, &object).await;
+        assert_eq!(found.severity, Severity::Info, "{found:#?}");
+        let remedy = found.remedy.as_ref().unwrap();
+        assert_eq!(remedy.statement, None, "{found:#?}");
+        assert!(remedy.advice.as_ref().unwrap().contains("leader"), "{found:#?}");
+    }
 });
 
 /// A cluster of its own: what one session hides, it hides from every test.

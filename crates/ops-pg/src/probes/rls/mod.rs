@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use ops_core::{
-    Context, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Result, Unit,
+    Context, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Result, Severity,
+    Unit,
 };
 use serde_json::json;
 
@@ -66,8 +67,8 @@ static SPEC: ProbeSpec = ProbeSpec {
         why: "Row security is what keeps one tenant's rows from another. A table that was forgotten, or a view that \
               runs with its owner's rights, shows everything, and nothing fails.",
         measures: "On the tables configured, on every table of the schemas configured, and, where nothing is \
-                   configured, on every table of a schema in which some table has row security: whether it is \
-                   enabled and has policies. Everywhere: policies on a table whose row security is off, policies \
+                   configured, on every table of a schema in which some table has row security (that is a guess: it \
+                   gives one warning for all of them): whether it is enabled and has policies. Everywhere: policies on a table whose row security is off, policies \
                    that are always true, the same permissive command twice, and views, materialised views and \
                    SECURITY DEFINER functions that show such tables with their owner's rights, but for those that the configuration \
                    lets (rls.exposed). Reading catalogues \
@@ -79,13 +80,20 @@ static SPEC: ProbeSpec = ProbeSpec {
             ("what the configuration lets show them", shows::EXPOSED),
         ],
         codes: &[
-            ("pg.rls.disabled", "a table that must have row security has none"),
+            ("pg.rls.disabled", "a table that is configured to have row security has none"),
+            (
+                "pg.rls.unlike_others",
+                "tables have no row security, in schemas where others have it; none is configured",
+            ),
             (
                 "pg.rls.missing",
                 "what the configuration names does not exist (a warning for what rls.exposed names)",
             ),
             ("pg.rls.policies_off", "a table has policies, and its row security is off: they do nothing"),
-            ("pg.rls.always_true", "a permissive policy lets every row through, for everybody"),
+            (
+                "pg.rls.always_true",
+                "a permissive policy lets every row through, for everybody (info for one of rls.public_tables)",
+            ),
             (
                 "pg.rls.true_for_some",
                 "a permissive policy lets every row through, for the roles that it names (info)",
@@ -144,25 +152,39 @@ impl PgProbe for Rls {
                 .extend(config.schemas.iter().filter(|name| !there.contains(*name)).map(|name| gone(name)));
         }
         findings.extend(not_forced(&tables, &required));
-        findings.extend(tables.iter().flat_map(|table| table.findings(&required)));
+        findings.extend(match is_guess(config) {
+            true => unlike_others(&tables, &required),
+            false => None,
+        });
+        findings.extend(tables.iter().flat_map(|table| table.findings(&required, config)));
         let exposed = shows::exposed(cx, pg, &config.exposed).await?;
         findings.extend(exposed.missing());
-        if enabled > 0 {
-            findings.extend(shows::findings(cx, pg, &exposed).await?);
-        }
         let protected =
             tables.iter().filter(|t| t.enabled && required.contains(t.plain_name.as_str())).count();
-        let summary = format!("{protected} of {} tables that must have it have row security", required.len());
-        Ok(ProbeReport::new(summary)
+        let which = match is_guess(config) {
+            true => "tables in schemas where some have row security",
+            false => "tables that must have it",
+        };
+        let summary = format!("{protected} of {} {which} have row security", required.len());
+        let report = ProbeReport::new(summary)
             .measure(Measurement::new("required", required.len() as f64, Unit::Count))
             .measure(Measurement::new("protected", protected as f64, Unit::Count))
-            .findings(findings))
+            .findings(findings);
+        Ok(match enabled > 0 {
+            true => shows::look(cx, pg, &exposed, report).await,
+            false => report,
+        })
     }
+}
+
+/// Whether nobody says which tables must have row security.
+fn is_guess(config: &RlsConfig) -> bool {
+    config.schemas.is_empty() && config.tables.is_empty()
 }
 
 /// The tables that must have row security, by their plain name.
 fn required<'a>(tables: &'a [Table], config: &RlsConfig) -> BTreeSet<&'a str> {
-    let exposed: BTreeSet<&str> = if config.schemas.is_empty() && config.tables.is_empty() {
+    let exposed: BTreeSet<&str> = if is_guess(config) {
         tables.iter().filter(|table| table.enabled).map(|table| table.schema.as_str()).collect()
     } else {
         config.schemas.iter().map(String::as_str).collect()
@@ -209,6 +231,23 @@ fn not_forced(tables: &[Table], required: &BTreeSet<&str>) -> Option<Finding> {
     Some(open.iter().fold(finding, |finding, table| finding.evidence(json!({ "table": table.name }))))
 }
 
+/// One finding for all: which tables are public on purpose, only their owner knows.
+fn unlike_others(tables: &[Table], required: &BTreeSet<&str>) -> Option<Finding> {
+    let open: Vec<_> = tables
+        .iter()
+        .filter(|t| !t.enabled && t.policies == 0 && required.contains(t.plain_name.as_str()))
+        .collect();
+    let first = open.first()?;
+    let message = match open.len() {
+        1 => format!("{} has no row security, unlike what is around it", first.name),
+        n => format!("{n} tables have no row security, unlike what is around them, such as {}", first.name),
+    };
+    let finding = Finding::warning("pg.rls.unlike_others", message).object(&first.name).remedy(Remedy::advice(
+        "say in rls.schemas or rls.tables which must have it, and in rls.public_tables which are public on purpose",
+    ));
+    Some(open.iter().fold(finding, |finding, table| finding.evidence(json!({ "table": table.name }))))
+}
+
 #[derive(Debug)]
 struct Table {
     schema: String,
@@ -239,19 +278,22 @@ impl Table {
         })
     }
 
-    fn findings(&self, required: &BTreeSet<&str>) -> Vec<Finding> {
+    fn findings(&self, required: &BTreeSet<&str>, config: &RlsConfig) -> Vec<Finding> {
         let mut findings = Vec::new();
         if !self.enabled {
-            findings.extend(self.disabled(required.contains(self.plain_name.as_str())));
+            let required = !is_guess(config) && required.contains(self.plain_name.as_str());
+            findings.extend(self.disabled(required));
             return findings;
         }
+        let is_public = config.public_tables.contains(&self.plain_name);
         if self.policies == 0 {
             let message = format!("{} has row security and no policy: only its owner sees rows", self.name);
             findings.push(Finding::info("pg.rls.no_policy", message).object(&self.name));
         }
         for policy in &self.always_true {
             let message = format!("policy {policy} on {} lets every row through", self.name);
-            findings.push(self.about(Finding::warning("pg.rls.always_true", message)).remedy(
+            let severity = if is_public { Severity::Info } else { Severity::Warning };
+            findings.push(self.about(Finding::new(severity, "pg.rls.always_true", message)).remedy(
                 Remedy::advice(
                     "restrict the policy's expression, or its roles when it is meant for an administrator",
                 ),
@@ -279,18 +321,19 @@ impl Table {
     }
 
     fn disabled(&self, required: bool) -> Option<Finding> {
-        let enable = Remedy::statement(format!("ALTER TABLE {} ENABLE ROW LEVEL SECURITY;", self.name));
         if self.policies > 0 {
+            let enable = Remedy::statement(format!("ALTER TABLE {} ENABLE ROW LEVEL SECURITY;", self.name));
             let policies = counted(self.policies as usize, "policy", "policies");
             let message =
                 format!("{} has {policies}, and its row security is off: nothing is held", self.name);
             return Some(self.about(Finding::critical("pg.rls.policies_off", message)).remedy(enable));
         }
         required.then(|| {
-            let message = format!("{} has no row security, unlike what is around it", self.name);
-            self.about(Finding::critical("pg.rls.disabled", message)).remedy(enable.because(
-                "write its policy first: without one the application sees no row. A table that is \
-                                public on purpose goes into rls.public_tables",
+            let message = format!("{} must have row security, and has none", self.name);
+            // No statement to copy: without a policy, row security hides every row from the application.
+            self.about(Finding::critical("pg.rls.disabled", message)).remedy(Remedy::advice(
+                "create its policies first, then ALTER TABLE … ENABLE ROW LEVEL SECURITY: the other way round the \
+                 application sees no row. A table that is public on purpose goes into rls.public_tables",
             ))
         })
     }
@@ -329,6 +372,16 @@ mod tests {
             true_for_some: Vec::new(),
             repeated: None,
         }
+    }
+
+    #[test]
+    fn a_guess_warns_once() {
+        let tables = [table("app.a", true), table("app.b", false), table("app.c", false)];
+        let finding = |config: &RlsConfig| unlike_others(&tables, &required(&tables, config));
+        let guessed = finding(&RlsConfig::default()).unwrap();
+        assert_eq!((guessed.severity, guessed.evidence.len()), (Severity::Warning, 2));
+        let public = RlsConfig::default().with_public_tables(["app.b".into(), "app.c".into()]);
+        assert!(finding(&public).is_none());
     }
 
     #[test]

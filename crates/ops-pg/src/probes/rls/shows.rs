@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ops_core::{Context, Finding, Remedy, Result};
+use ops_core::{Context, Finding, ProbeReport, Remedy, Result};
 use serde_json::json;
 
 use crate::row::Row;
@@ -35,37 +35,61 @@ shows AS (
   SELECT e.view, s.rel, s.by
     FROM shows s JOIN edge e ON e.reads = s.view JOIN definer v ON v.oid = e.view)
 SELECT DISTINCT quote_ident(vn.nspname) || '.' || quote_ident(v.relname) AS view_name, v.relkind::text AS kind,
-       quote_ident(tn.nspname) || '.' || quote_ident(t.relname) AS table_name, pg_get_userbyid(s.by)::text AS owner
+       quote_ident(tn.nspname) || '.' || quote_ident(t.relname) AS table_name, pg_get_userbyid(s.by)::text AS owner,
+       g.grantees
   FROM shows s
   JOIN pg_class v ON v.oid = s.view
   JOIN pg_namespace vn ON vn.oid = v.relnamespace
   JOIN pg_class t ON t.oid = s.rel
   JOIN pg_namespace tn ON tn.oid = t.relnamespace
- WHERE EXISTS (SELECT FROM aclexplode(v.relacl) a WHERE a.grantee <> v.relowner AND a.privilege_type = 'SELECT')
-    OR EXISTS (SELECT FROM pg_attribute c, aclexplode(c.attacl) a
-                WHERE c.attrelid = v.oid AND a.grantee <> v.relowner AND a.privilege_type = 'SELECT')
+ CROSS JOIN LATERAL (
+       SELECT string_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+                         ', ') AS grantees
+         FROM (SELECT grantee, privilege_type FROM aclexplode(v.relacl)
+               UNION ALL
+               SELECT e.grantee, e.privilege_type FROM pg_attribute c, aclexplode(c.attacl) e
+                WHERE c.attrelid = v.oid) a
+        WHERE a.grantee <> v.relowner AND a.privilege_type = 'SELECT') g
+ WHERE g.grantees IS NOT NULL
  ORDER BY 1";
 
 /// Serves PostgreSQL 14 and later. SECURITY DEFINER functions of roles that row security does not hold, open to
-/// others, whose body names a table with row security: a hint, since most bodies are text.
+/// others, whose body names a table with row security: a hint, since most bodies are text. Each body is split into its
+/// words once, and joined by them: a search for each table in each function takes minutes where there are a thousand
+/// of each. A name of several words is found by its first one, and then searched for.
 pub(super) const FUNCTIONS: &str = "
-SELECT DISTINCT p.oid::regprocedure::text AS function_name,
+WITH definer AS MATERIALIZED (
+  SELECT p.oid, p.proowner, lower(p.prosrc) AS body, r.rolsuper OR r.rolbypassrls AS sees_all
+    FROM pg_proc p
+    JOIN pg_namespace n ON n.oid = p.pronamespace
+    JOIN pg_roles r ON r.oid = p.proowner
+   WHERE p.prosecdef AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+     AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+                  WHERE a.grantee <> p.proowner AND a.privilege_type = 'EXECUTE')
+     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
+                        AND d.objid = p.oid AND d.deptype = 'e')),
+held AS MATERIALIZED (
+  SELECT t.oid, t.relowner, t.relforcerowsecurity AS forced, lower(t.relname) AS name,
+         substring(lower(t.relname) from '\\w+') AS word
+    FROM pg_class t WHERE t.relrowsecurity AND t.relkind IN ('r', 'p')),
+words AS MATERIALIZED (
+  SELECT DISTINCT d.oid, w.word FROM definer d, regexp_split_to_table(d.body, '\\W+') w (word)),
+named AS (
+  SELECT w.oid AS function, h.oid AS rel
+    FROM words w JOIN held h ON h.word = w.word JOIN definer d ON d.oid = w.oid
+   WHERE h.name = h.word OR strpos(d.body, h.name) > 0
+  UNION
+  SELECT b.objid, b.refobjid FROM pg_depend b
+   WHERE b.classid = 'pg_proc'::regclass AND b.refclassid = 'pg_class'::regclass)
+SELECT DISTINCT d.oid::regprocedure::text AS function_name,
        quote_ident(tn.nspname) || '.' || quote_ident(t.relname) AS table_name,
-       pg_get_userbyid(p.proowner)::text AS owner
-  FROM pg_proc p
-  JOIN pg_namespace n ON n.oid = p.pronamespace
-  JOIN pg_roles r ON r.oid = p.proowner
-  JOIN pg_class t ON t.relrowsecurity AND t.relkind IN ('r', 'p')
+       pg_get_userbyid(d.proowner)::text AS owner
+  FROM named n
+  JOIN definer d ON d.oid = n.function
+  JOIN held h ON h.oid = n.rel
+  JOIN pg_class t ON t.oid = h.oid
   JOIN pg_namespace tn ON tn.oid = t.relnamespace
- WHERE p.prosecdef AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-   AND (r.rolsuper OR r.rolbypassrls OR (pg_has_role(p.proowner, t.relowner, 'USAGE') AND NOT t.relforcerowsecurity))
-   AND (p.prosrc ~* ('\\m' || regexp_replace(t.relname, '([^a-zA-Z0-9_])', '\\\\\\1', 'g') || '\\M')
-        OR EXISTS (SELECT FROM pg_depend b WHERE b.classid = 'pg_proc'::regclass AND b.objid = p.oid
-                      AND b.refclassid = 'pg_class'::regclass AND b.refobjid = t.oid))
-   AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
-                WHERE a.grantee <> p.proowner AND a.privilege_type = 'EXECUTE')
-   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
-                      AND d.objid = p.oid AND d.deptype = 'e')
+ WHERE d.sees_all OR (NOT h.forced AND pg_has_role(d.proowner, h.relowner, 'USAGE'))
  ORDER BY 1";
 
 /// Serves PostgreSQL 14 and later. `$1` are names of views and materialised views, and signatures of functions, each as
@@ -105,6 +129,10 @@ pub(super) async fn exposed(cx: &Context, pg: &PgTarget, names: &[String]) -> Re
 }
 
 impl Exposed {
+    fn has(&self, finding: &Finding) -> bool {
+        finding.object.as_ref().is_some_and(|name| self.names.contains(name))
+    }
+
     /// A name that is kept lets whatever gets it next show everything.
     pub(super) fn missing(&self) -> impl Iterator<Item = Finding> + '_ {
         self.missing.iter().map(|name| {
@@ -116,27 +144,39 @@ impl Exposed {
     }
 }
 
-/// What shows such tables and is not exposed on purpose.
-pub(super) async fn findings(cx: &Context, pg: &PgTarget, exposed: &Exposed) -> Result<Vec<Finding>> {
-    let mut findings = Vec::new();
-    for row in &pg.read(cx, VIEWS).await? {
-        findings.push(view(row)?);
+/// Adds what shows such tables and is not exposed on purpose. Where one of the two cannot be seen (a catalogue so large
+/// that the server's time-out ends the query), the report keeps what it has, and says so.
+pub(super) async fn look(
+    cx: &Context,
+    pg: &PgTarget,
+    exposed: &Exposed,
+    mut report: ProbeReport,
+) -> ProbeReport {
+    type Judge = fn(&Row) -> Result<Finding>;
+    let asked: [(&str, &str, Judge); 2] = [
+        ("the views that show tables with row security", VIEWS, view),
+        ("the functions that show tables with row security", FUNCTIONS, function),
+    ];
+    for (what, sql, judge) in asked {
+        let rows = pg.read(cx, sql).await;
+        report = match rows.and_then(|rows| rows.iter().map(judge).collect::<Result<Vec<_>>>()) {
+            Ok(findings) => report.findings(findings.into_iter().filter(|finding| !exposed.has(finding))),
+            Err(error) => {
+                report.unseen(format!("{what}: {}", error.report()), error.fix().map(str::to_owned))
+            }
+        };
     }
-    for row in &pg.read(cx, FUNCTIONS).await? {
-        findings.push(function(row)?);
-    }
-    findings.retain(|finding| !finding.object.as_ref().is_some_and(|name| exposed.names.contains(name)));
-    Ok(findings)
+    report
 }
 
 fn view(row: &Row) -> Result<Finding> {
     let (view, table, owner): (String, String, String) =
         (row.get("view_name")?, row.get("table_name")?, row.get("owner")?);
-    let materialised = row.get::<String>("kind")? == "m";
+    let (materialised, grantees) = (row.get::<String>("kind")? == "m", row.get::<String>("grantees")?);
     let (kind, remedy) = match materialised {
         true => (
             "materialised view",
-            Remedy::statement(format!("REVOKE SELECT ON {view} FROM PUBLIC;")).because(
+            Remedy::statement(format!("REVOKE SELECT ON {view} FROM {grantees};")).because(
                 "a materialised view cannot have row security: close it, or filter in a view above it",
             ),
         ),
@@ -149,7 +189,8 @@ fn view(row: &Row) -> Result<Finding> {
     let message = format!("{kind} {view} shows {table} with the rights of {owner}");
     Ok(Finding::warning("pg.rls.view", message)
         .object(&view)
-        .evidence(json!({ "view": view, "table": table, "owner": owner, "materialised": materialised }))
+        .evidence(json!({ "view": view, "table": table, "owner": owner, "materialised": materialised,
+            "grantees": grantees }))
         .remedy(remedy))
 }
 

@@ -1,5 +1,5 @@
 use ops_core::Status;
-use ops_pg::{IsolationConfig, PgConfig, TenantConfig};
+use ops_pg::{IsolationConfig, PgConfig, RlsConfig, TenantConfig};
 use ops_testkit::{Role, TestDb};
 
 use super::{Held, Row, run};
@@ -20,7 +20,10 @@ pub(crate) fn rows() -> Vec<Row> {
                  CREATE POLICY own ON accounts USING (tenant = 1); CREATE TABLE invoices (tenant int)",
             )
         })
-        .about(|_| "public.invoices".into()),
+        .about(|_| "public.invoices".into())
+        .configured(|| {
+            PgConfig::default().with_rls(RlsConfig::default().with_tables(["public.invoices".to_owned()]))
+        }),
         Row {
             config: || PgConfig::default().with_isolation([isolation()]),
             ..Row::of("pg.rls_isolation", Status::Critical, "pg.rls_isolation.leak", |db| {
