@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ops_core::{Context, ProbeResult, Status};
-use ops_pg::PgConfig;
+use ops_core::testing::ManualClock;
+use ops_core::{Context, Limits, ProbeResult, ProbeSet, Secret, Status};
 use ops_pg::cluster::Cluster;
+use ops_pg::{PgConfig, PgTarget};
 use ops_testkit::{Role, TestDb, eventually, on_each_postgres};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::judgement::{look, look_at};
-use crate::rows::{AbortOnDrop, own};
+use crate::rows::{AbortOnDrop, own, probe_named};
 
 async fn seen(cluster: &Cluster, probe: &str) -> (Status, Vec<String>) {
     codes(look_at(cluster.url("postgres"), probe, PgConfig::default()).await)
@@ -69,6 +70,39 @@ on_each_postgres!(a_standby_is_judged_from_both_sides, async |db: TestDb| {
 
     primary.stop().await.unwrap();
     becomes(&standby, "pg.replication_lag", only(Status::Critical, "pg.replication.no_receiver")).await;
+});
+
+// A standby that is down is seen by its primary alone, where it is not configured itself.
+on_each_postgres!(a_follower_that_is_gone_is_missed, async |db: TestDb| {
+    let Some(_) = own::options_here(&db).await else { return };
+    let own::Pair { primary, standby } = own::pair(&db).await;
+    let clock = ManualClock::at("2040-01-01T00:00:00Z".parse().unwrap());
+    let remembering = Context::new().with_clock(clock.clone());
+    let seen = async |cx: &Context| {
+        let url = Secret::from(primary.url("postgres"));
+        let target = PgTarget::connect_lazily("main", &url, PgConfig::default()).unwrap();
+        let (probe, mut set) = (probe_named("pg.replication_lag"), ProbeSet::new("test"));
+        target.add_to(&mut set, probe, Limits::defaults(probe.spec()));
+        set.run(&cx.new_run()).await.probes.remove(0)
+    };
+    eventually("it follows", LIMIT, async || {
+        (codes(seen(&remembering).await) == (Status::Ok, vec![])).then_some(())
+    })
+    .await;
+    standby.stop().await.unwrap();
+    own::until(&primary.url("postgres"), "SELECT count(*) = 0 FROM pg_stat_replication").await;
+    clock.advance(Duration::from_secs(60));
+    let gone = "pg.replication.follower_gone";
+    assert_eq!(codes(seen(&remembering).await), only(Status::Ok, gone));
+    clock.advance(Duration::from_secs(300));
+    let result = seen(&remembering).await;
+    assert_eq!(result.findings[0].object.as_deref(), Some("follower"), "{result:#?}");
+    assert_eq!(codes(result), only(Status::Warning, gone));
+    let forgetful = seen(&Context::new()).await;
+    assert_eq!(
+        (forgetful.status, &*forgetful.summary),
+        (Status::NotApplicable, "nobody follows this server")
+    );
 });
 
 on_each_postgres!(commits_hang_for_the_standbys_that_are_missing, async |db: TestDb| {
