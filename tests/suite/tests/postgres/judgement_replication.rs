@@ -189,6 +189,39 @@ on_each_postgres!(a_slot_that_lost_its_wal_is_lost, async |db: TestDb| {
     );
 });
 
+// On a disk that is all but full, a little is much.
+on_each_postgres!(what_a_slot_keeps_is_judged_by_what_is_free, async |db: TestDb| {
+    let Some(options) = own::options_here(&db).await else { return };
+    let cluster = own::cluster(&db, &options).await;
+    let url = cluster.url("postgres");
+    own::execute(&url, "SELECT pg_create_physical_replication_slot('s', true)").await;
+    for _ in 0..2 {
+        own::execute(&url, "CREATE TABLE t (); DROP TABLE t; SELECT pg_switch_wal()").await;
+    }
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let there = "SELECT sum(size)::int8 FROM pg_ls_waldir()";
+    let there: i64 = sqlx::query_scalar(there).fetch_one(&mut connection).await.unwrap();
+    let look = async |free: i64, role: Role| {
+        let config = PgConfig::default().with_wal_disk(u64::try_from(there + free).unwrap());
+        look_at(own::urls(&cluster, &db)(role), "pg.replication_slots", config).await
+    };
+    let retains = |result: &ProbeResult| {
+        let finding = result.findings.iter().find(|f| f.code == "pg.replication_slot.retains");
+        finding.map(|finding| finding.severity.status())
+    };
+    const MIB: i64 = 1 << 20;
+    // It keeps 32 MiB, of which the last segment was just begun.
+    for (free, expected) in
+        [(1024 * MIB, None), (20 * MIB, Some(Status::Warning)), (MIB, Some(Status::Critical))]
+    {
+        let result = look(free, Role::Monitor).await;
+        assert_eq!(retains(&result), expected, "{free}: {result:#?}");
+    }
+    let hidden = look(MIB, Role::Nobody).await;
+    let fix = hidden.unseen.first().and_then(|unseen| unseen.fix.clone()).unwrap_or_default();
+    assert!(fix.contains("GRANT pg_monitor"), "{hidden:#?}");
+});
+
 on_each_postgres!(a_worker_that_dies_again_and_again_does_not_run, async |db: TestDb| {
     let name = db.name();
     db.execute(format!(
