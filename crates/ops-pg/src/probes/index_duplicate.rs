@@ -7,6 +7,7 @@ use ops_core::{
 };
 use serde_json::json;
 
+use super::standby;
 use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
 use crate::target::PgTarget;
@@ -69,7 +70,7 @@ static SPEC: ProbeSpec = ProbeSpec {
                    identity needs stays, else the unique one, else the older.",
         queries: &[("pairs of like indexes, with the one to keep", SQL)],
         codes: &[("pg.index.duplicate", "an index repeats another one and can go")],
-        versions: "PostgreSQL 14 and later",
+        versions: "PostgreSQL 14 and later; not on a standby whose primary is configured too",
         cost: "one pass over pg_index; grows with the number of indexes, not with their size",
         remedy: "Drop the one named, concurrently. Look first for queries with hints or monitoring by that name.",
     },
@@ -105,10 +106,11 @@ impl PgProbe for IndexDuplicate {
                 format!("{repeat} another one, {}", Unit::Bytes.format(bytes as f64))
             }
         };
-        Ok(ProbeReport::new(summary)
+        let report = ProbeReport::new(summary)
             .measure(Measurement::new("duplicates", rows.len() as f64, Unit::Count))
             .measure(Measurement::new("size", bytes as f64, Unit::Bytes))
-            .findings(findings))
+            .findings(findings);
+        standby::of_catalogue(cx, pg, report).await
     }
 }
 

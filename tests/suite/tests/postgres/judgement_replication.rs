@@ -8,7 +8,7 @@ use ops_core::testing::ManualClock;
 use ops_core::{Context, Limits, ProbeResult, ProbeSet, Secret, Status};
 use ops_pg::cluster::Cluster;
 use ops_pg::{PgConfig, PgTarget};
-use ops_testkit::{Role, TestDb, eventually, on_each_postgres};
+use ops_testkit::{Role, TestDb, eventually, local_options, on_each_postgres, or_skip};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::judgement::{look, look_at};
@@ -104,6 +104,49 @@ on_each_postgres!(a_follower_that_is_gone_is_missed, async |db: TestDb| {
         (Status::NotApplicable, "nobody follows this server")
     );
 });
+
+/// What the catalogue has is told by the primary, once, and by a standby only where nobody asks its primary.
+#[tokio::test]
+async fn a_standby_does_not_repeat_its_primary() {
+    let Some(options) = or_skip(local_options(15).await) else { return };
+    let primary = Cluster::start(&Context::new(), &options).await.unwrap();
+    let url = primary.url("postgres");
+    let planted = "CREATE TABLE t (a int); CREATE INDEX t_a ON t (a); CREATE INDEX t_a2 ON t (a);
+                   CREATE TABLE one (a int PRIMARY KEY); CREATE TABLE many (a int REFERENCES one)";
+    own::execute(&url, planted).await;
+    let standby = Cluster::start_standby(&Context::new(), &primary, &options).await.unwrap();
+    let target = |cluster: &Cluster, name: &str| {
+        let url = Secret::from(cluster.url("postgres"));
+        PgTarget::connect_lazily(name, &url, PgConfig::default()).unwrap()
+    };
+    let seen = async |target: &PgTarget, probe: &str| {
+        let (probe, mut set) = (probe_named(probe), ProbeSet::new("test"));
+        target.add_to(&mut set, probe, Limits::defaults(probe.spec()));
+        set.run(&Context::new()).await.probes.remove(0)
+    };
+    let alone = target(&standby, "standby");
+    let beside = alone.with_others([target(&primary, "main")]);
+    for probe in ["pg.index_duplicate", "pg.index_invalid", "pg.index_missing_fk", "pg.primary_keys"] {
+        let result = seen(&beside, probe).await;
+        assert_eq!((result.status, result.findings.len()), (Status::NotApplicable, 0), "{result:#?}");
+        assert!(result.summary.ends_with("see main"), "{result:#?}");
+    }
+    let result = seen(&alone, "pg.index_duplicate").await;
+    assert_eq!(result.status, Status::Warning, "{result:#?}");
+    let remedy = result.findings[0].remedy.as_ref().unwrap();
+    let advice = Some("on its primary: DROP INDEX CONCURRENTLY public.t_a2;");
+    assert_eq!((remedy.statement.as_deref(), remedy.advice.as_deref()), (None, advice), "{result:#?}");
+    // Another cluster, and one that does not answer, are nobody's primary.
+    let dark = PgTarget::connect_lazily(
+        "dark",
+        &Secret::from("postgres://127.0.0.1:1/postgres".to_owned()),
+        PgConfig::default(),
+    );
+    let result = seen(&alone.with_others([dark.unwrap()]), "pg.primary_keys").await;
+    assert_eq!(result.status, Status::Warning, "{result:#?}");
+    standby.stop().await.unwrap();
+    primary.stop().await.unwrap();
+}
 
 on_each_postgres!(commits_hang_for_the_standbys_that_are_missing, async |db: TestDb| {
     let Some(_) = own::options_here(&db).await else { return };
