@@ -136,7 +136,7 @@ pub struct ArchiveConfig {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct WalConfig {
-    /// The size of the file system that holds `pg_wal`.
+    /// The size of the file system that holds `pg_wal`, less what else is to lie on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<SizeText>,
 }

@@ -1,5 +1,7 @@
 //! Metrics that a configuration defines by one `SELECT`: with bounds, each is a probe.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use ops_core::{
     Context, Direction, Error, ErrorKind, Finding, HealthProbe, Measurement, ProbeReport, Remedy, Result,
@@ -15,7 +17,8 @@ use crate::target::PgTarget;
 /// Rows that a metric may return; a metric is a number for each of a few labels, not a table.
 const MAX_ROWS: usize = 1000;
 
-/// `[[metric]]`: one `SELECT` whose column `value` is the number; every other column is a label.
+/// `[[metric]]`: one `SELECT` whose column `value` is the number; every other column is a label, and no two rows have
+/// the same ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -109,6 +112,18 @@ impl SqlMetric {
         })
     }
 
+    /// Whoever keeps series by their labels would keep one of the two.
+    fn told_twice(&self, measurement: &Measurement) -> Error {
+        let labels: Vec<_> = measurement.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let of = if labels.is_empty() {
+            "without labels".to_owned()
+        } else {
+            format!("with {}", labels.join(","))
+        };
+        self.broken(&format!("the statement returns several rows {of}; each needs labels of its own"))
+            .with_fix("add the column that tells the rows apart, or GROUP BY the labels")
+    }
+
     fn broken(&self, why: &str) -> Error {
         Error::new(ErrorKind::Configuration, "read the metric").on(&self.config.name).because(why)
     }
@@ -132,10 +147,13 @@ impl HealthProbe for SqlMetric {
             return Err(self.broken(&format!("the statement returned more than {MAX_ROWS} rows")));
         }
         let mut report = ProbeReport::new("");
-        let mut shown = Vec::new();
+        let (mut shown, mut told) = (Vec::new(), BTreeSet::new());
         for row in &rows {
             match self.measure(row)? {
                 Some(measurement) => {
+                    if !told.insert(measurement.labels.clone()) {
+                        return Err(self.told_twice(&measurement));
+                    }
                     shown.push(measurement.format());
                     report = report.findings(self.finding(&measurement)).measure(measurement);
                 }

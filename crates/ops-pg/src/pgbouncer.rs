@@ -33,7 +33,7 @@ pub(crate) struct Pool {
 /// What came of asking the console.
 pub(crate) enum Asked {
     Pools(Vec<Pool>),
-    /// Nobody accepts connections there.
+    /// Nobody accepts connections there, or answers in time.
     Down(Error),
 }
 
@@ -59,13 +59,19 @@ impl Console {
         };
         let asked = cx.run("ask PgBouncer", async { Ok(ask.await) }).await;
         cx.cost().round_trip(started.elapsed());
-        match asked.map_err(|error| error.on(&self.address))? {
-            Ok(pools) => Ok(Asked::Pools(pools)),
-            Err(error @ sqlx::Error::Io(_)) => {
+        let error = match asked {
+            Ok(Ok(pools)) => return Ok(Asked::Pools(pools)),
+            Ok(Err(error)) => {
+                // An error of PgBouncer's own is an answer, whatever its SQLSTATE.
+                let answered = error.as_database_error().is_some();
                 let error = translate("ask PgBouncer", &self.address, error);
-                if error.kind() == ErrorKind::Unreachable { Ok(Asked::Down(error)) } else { Err(error) }
+                if answered { return Err(error) } else { error }
             }
-            Err(error) => Err(translate("ask PgBouncer", &self.address, error)),
+            Err(error) => error.on(&self.address),
+        };
+        match error.kind() {
+            ErrorKind::Unreachable | ErrorKind::Timeout => Ok(Asked::Down(error)),
+            _ => Err(error),
         }
     }
 }

@@ -44,12 +44,16 @@ pub(crate) struct Managed {
     pub(crate) restores: &'static str,
     /// Where it shows how much WAL there is; `None` where the WAL is not kept on the server at all.
     pub(crate) wal: Option<&'static str>,
+    /// Settings that risk data elsewhere and none here, since what is durable is not the server's own disk.
+    harmless: &'static [&'static str],
 }
 
 /// The capability table. Sources: RDS, "Understanding the rds_superuser role", "Working with parameter groups" and
 /// "Restoring a DB instance to a specified time"; Cloud SQL, "About PostgreSQL users and roles" and "Configure
 /// database flags"; Azure, "Create users", "Server parameters" and "Backup and restore"; Supabase, "Postgres roles",
 /// "Custom Postgres config" and "Database backups"; Neon, "Manage roles", "Parameter settings" and "Instant restore".
+/// Neon runs with fsync and full_page_writes off: a commit is durable once its safekeepers have the WAL, and pages come
+/// from its page servers ("Architecture overview", "Parameter settings").
 static MANAGED: [Managed; 5] = [
     Managed {
         provider: Provider::Rds,
@@ -58,6 +62,7 @@ static MANAGED: [Managed; 5] = [
         settings: "its DB parameter group",
         restores: "LatestRestorableTime and BackupRetentionPeriod in `aws rds describe-db-instances`",
         wal: Some("TransactionLogsDiskUsage in CloudWatch"),
+        harmless: &[],
     },
     Managed {
         provider: Provider::CloudSql,
@@ -66,6 +71,7 @@ static MANAGED: [Managed; 5] = [
         settings: "the instance's database flags",
         restores: "backupConfiguration in `gcloud sql instances describe`",
         wal: Some("the instance's storage metrics in Cloud Monitoring"),
+        harmless: &[],
     },
     Managed {
         provider: Provider::Azure,
@@ -74,6 +80,7 @@ static MANAGED: [Managed; 5] = [
         settings: "its server parameters",
         restores: "the earliest restore point on its page \"Backup and restore\"",
         wal: Some("txlogs_storage_used in Azure Monitor"),
+        harmless: &[],
     },
     Managed {
         provider: Provider::Supabase,
@@ -82,6 +89,7 @@ static MANAGED: [Managed; 5] = [
         settings: "the project's Postgres configuration (`supabase postgres-config update`)",
         restores: "the project's page \"Backups\"",
         wal: Some("the project's reports on its disk"),
+        harmless: &[],
     },
     Managed {
         provider: Provider::Neon,
@@ -90,6 +98,7 @@ static MANAGED: [Managed; 5] = [
         settings: "Neon by its support, or for a database or role by ALTER DATABASE or ALTER ROLE",
         restores: "the project's history window for instant restore",
         wal: None,
+        harmless: &["fsync", "full_page_writes"],
     },
 ];
 
@@ -114,6 +123,11 @@ impl Provider {
 }
 
 impl Managed {
+    /// Whether this setting, whatever its value, risks no data there.
+    pub(crate) fn makes_harmless(&self, setting: &str) -> bool {
+        self.harmless.contains(&setting)
+    }
+
     /// What to do in place of a statement that is refused there; `None` where it is not.
     pub(crate) fn instead_of(&self, statement: &str) -> Option<String> {
         if let Some((_, rest)) = statement.split_once("ALTER SYSTEM ") {

@@ -15,6 +15,7 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use tokio::sync::{Mutex, MutexGuard};
 
+pub(crate) use self::certificate::{Certificate, LISTENS};
 pub(crate) use self::lending::Lending;
 pub(crate) use self::notify::Notified;
 use crate::capabilities::Capabilities;

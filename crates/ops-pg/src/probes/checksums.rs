@@ -32,8 +32,8 @@ static SPEC: ProbeSpec = ProbeSpec {
               hold the damage, and the good ones grow old.",
         measures: "The failures that each database has counted since its statistics were reset. The count is no rate: \
                    one is too many, and it stays until somebody has dealt with it and resets it. Only pages that were \
-                   read are checked, by queries, base backups and amcheck. Without checksums damage goes unnoticed; \
-                   that is shown as information.",
+                   read are checked, by queries, base backups and amcheck. Without checksums damage goes unnoticed: the \
+                   probe is then not applicable, never ok, and says so.",
         queries: &[("failures by database", SQL)],
         codes: &[
             ("pg.checksums.failed", "a page was read whose checksum is wrong"),
@@ -87,7 +87,10 @@ impl PgProbe for Checksums {
                 "with the server shut down cleanly, `pg_checksums --enable --pgdata=DIRECTORY` switches them on; \
                  it rewrites every page",
             ));
-            return Ok(ProbeReport::new("data checksums are off").finding(off));
+            // It cannot fail, and so says nothing about the pages.
+            return Ok(
+                ProbeReport::not_applicable("data checksums are off: no failure can be seen").finding(off)
+            );
         }
         let mut report = ProbeReport::new("");
         let mut total = 0;

@@ -7,14 +7,17 @@ use ops_core::{
 };
 use serde_json::json;
 
+use super::standby;
 use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
 use crate::target::PgTarget;
 
 /// Serves PostgreSQL 14 and later. Expressions and predicates are compared as node trees less the positions at
 /// which they were typed: `pg_get_expr` would open the table, and wait behind an ALTER. Sizes are by `relpages`
-/// for the same reason. Twins are found in one sorted pass; only they are compared with each other. An index that a constraint, a replica identity or a partitioned parent needs is kept, and so is a unique
-/// one against one that is not, and one that enforces something else (NULLS NOT DISTINCT, DEFERRABLE).
+/// for the same reason. Twins are found in one sorted pass; only they are compared with each other, and only of them
+/// are the options of their operator classes looked up (`gist_trgm_ops (siglen = 256)`), column by column. An index
+/// that a constraint, a replica identity or a partitioned parent needs is kept, and so is a unique one against one
+/// that is not, and one that enforces something else (NULLS NOT DISTINCT, DEFERRABLE).
 const SQL: &str = "
 WITH every AS (
   SELECT i.indexrelid, i.indrelid,
@@ -29,8 +32,8 @@ WITH every AS (
            OR EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)
            OR c.relispartition AS needed,
          concat(i.indimmediate, to_jsonb(i)->>'indnullsnotdistinct') AS enforces,
-         concat_ws(' | ', c.relam, CASE WHEN a.amname NOT IN ('btree', 'hash') THEN c.reloptions::text END, i.indkey::text, i.indnkeyatts, i.indclass::text, i.indcollation::text,
-                   i.indoption::text,
+         concat_ws(' | ', c.relam, CASE WHEN a.amname NOT IN ('btree', 'hash') THEN c.reloptions::text END,
+                   i.indkey::text, i.indnkeyatts, i.indclass::text, i.indcollation::text, i.indoption::text,
                    regexp_replace(i.indexprs::text, ':(stmt_)?loc(ation)? -?\\d+', '', 'g'),
                    regexp_replace(i.indpred::text,  ':(stmt_)?loc(ation)? -?\\d+', '', 'g')) AS shape
     FROM pg_index i
@@ -40,13 +43,17 @@ WITH every AS (
     JOIN pg_namespace n ON n.oid = c.relnamespace
    WHERE n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema') AND c.relpersistence <> 't'),
 idx AS MATERIALIZED (
-  SELECT * FROM (SELECT *, count(*) OVER (PARTITION BY indrelid, shape) AS alike FROM every) e WHERE alike > 1)
+  SELECT e.*, coalesce((SELECT string_agg(concat(a.attnum, a.attoptions::text), ' ' ORDER BY a.attnum)
+                          FROM pg_attribute a
+                         WHERE a.attrelid = e.indexrelid AND a.attoptions IS NOT NULL), '') AS options
+    FROM (SELECT *, count(*) OVER (PARTITION BY indrelid, shape) AS alike FROM every) e WHERE alike > 1)
 SELECT d.name, d.table_name, d.bytes, d.partitioned, k.name AS kept
   FROM idx d
   JOIN LATERAL (
          SELECT o.* FROM idx o
           WHERE o.indrelid = d.indrelid AND o.indexrelid <> d.indexrelid AND o.shape = d.shape
-            AND o.indisvalid AND (NOT d.indisunique OR (o.indisunique AND o.enforces = d.enforces))
+            AND o.options = d.options AND o.indisvalid
+            AND (NOT d.indisunique OR (o.indisunique AND o.enforces = d.enforces))
             AND ( (o.needed, o.indisunique, -o.indexrelid::int8) > (d.needed, d.indisunique, -d.indexrelid::int8) )
           ORDER BY o.needed DESC, o.indisunique DESC, o.indexrelid LIMIT 1) k ON true
  WHERE NOT d.needed AND d.indisvalid
@@ -58,12 +65,12 @@ static SPEC: ProbeSpec = ProbeSpec {
     explanation: Explanation {
         why: "Every write to the table also writes each copy, every VACUUM reads it, and it takes memory from what \
               is useful. No query is faster for it.",
-        measures: "Indexes of one table with the same method, columns, order, operator classes, collations, \
-                   expressions and predicate. Of such a pair the one that a constraint or the replica identity \
-                   needs stays, else the unique one, else the older.",
+        measures: "Indexes of one table with the same method, columns, order, operator classes with their options, \
+                   collations, expressions and predicate. Of such a pair the one that a constraint or the replica \
+                   identity needs stays, else the unique one, else the older.",
         queries: &[("pairs of like indexes, with the one to keep", SQL)],
         codes: &[("pg.index.duplicate", "an index repeats another one and can go")],
-        versions: "PostgreSQL 14 and later",
+        versions: "PostgreSQL 14 and later; not on a standby whose primary is configured too",
         cost: "one pass over pg_index; grows with the number of indexes, not with their size",
         remedy: "Drop the one named, concurrently. Look first for queries with hints or monitoring by that name.",
     },
@@ -99,10 +106,11 @@ impl PgProbe for IndexDuplicate {
                 format!("{repeat} another one, {}", Unit::Bytes.format(bytes as f64))
             }
         };
-        Ok(ProbeReport::new(summary)
+        let report = ProbeReport::new(summary)
             .measure(Measurement::new("duplicates", rows.len() as f64, Unit::Count))
             .measure(Measurement::new("size", bytes as f64, Unit::Bytes))
-            .findings(findings))
+            .findings(findings);
+        standby::of_catalogue(cx, pg, report).await
     }
 }
 

@@ -6,6 +6,7 @@ use ops_core::{
 };
 use serde_json::json;
 
+use super::standby;
 use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
@@ -52,7 +53,7 @@ static SPEC: ProbeSpec = ProbeSpec {
             ("pg.index.invalid", "an index is not valid, and nobody is building it"),
             ("pg.index.incomplete", "an index of a partitioned table is not on all partitions"),
         ],
-        versions: "PostgreSQL 14 and later",
+        versions: "PostgreSQL 14 and later; not on a standby whose primary is configured too",
         cost: "one pass over pg_index, and one over the locks",
         remedy: "Drop a leftover concurrently; REINDEX INDEX CONCURRENTLY one that you want. Of a failed unique \
                  index, look for the duplicates that made it fail first.",
@@ -86,10 +87,11 @@ impl PgProbe for IndexInvalid {
             summary
                 .push_str(&format!("; {} being built", counted(building.len(), "index is", "indexes are")));
         }
-        Ok(ProbeReport::new(summary)
+        let report = ProbeReport::new(summary)
             .measure(Measurement::new("invalid", left.len() as f64, Unit::Count))
             .measure(Measurement::new("being_built", building.len() as f64, Unit::Count))
-            .findings(left.into_iter().map(Index::finding)))
+            .findings(left.into_iter().map(Index::finding));
+        standby::of_catalogue(cx, pg, report).await
     }
 }
 

@@ -7,6 +7,7 @@ use ops_core::{
 };
 use serde_json::json;
 
+use super::standby;
 use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
@@ -76,7 +77,7 @@ static SPEC: ProbeSpec = ProbeSpec {
             "pg.index.missing_fk",
             "no index serves a foreign key of a large table (info where nothing is deleted)",
         )],
-        versions: "PostgreSQL 14 and later",
+        versions: "PostgreSQL 14 and later; not on a standby whose primary is configured too",
         cost: "one pass over pg_constraint and pg_index",
         remedy: "Create the index concurrently. Its columns may be the first of a wider one that queries want too.",
     },
@@ -128,9 +129,10 @@ impl PgProbe for IndexMissingFk {
         };
         let mut findings: Vec<_> = keys.iter().filter_map(|key| key.finding(limits)).collect();
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-        Ok(ProbeReport::new(summary)
+        let report = ProbeReport::new(summary)
             .measure(Measurement::new("without_index", keys.len() as f64, Unit::Count))
-            .findings(findings.into_iter().take(REPORTED)))
+            .findings(findings.into_iter().take(REPORTED));
+        standby::of_catalogue(cx, pg, report).await
     }
 }
 

@@ -49,6 +49,7 @@ mod size;
 mod slow_queries;
 mod ssl;
 mod stale_statistics;
+mod standby;
 mod statements;
 mod subscriptions;
 mod sync_replication;

@@ -28,7 +28,10 @@ static SPEC: ProbeSpec = ProbeSpec {
         queries: &[("pools", SHOW)],
         codes: &[
             ("pg.pgbouncer.waiting", "clients of a pool wait for a server connection"),
-            ("pg.pgbouncer.down", "nothing accepts connections where the console is configured"),
+            (
+                "pg.pgbouncer.down",
+                "nothing accepts connections where the console is configured, or answers in time",
+            ),
         ],
         versions: "PgBouncer 1.8 and later",
         cost: "one connection to PgBouncer's console, which no server of PostgreSQL's sees",

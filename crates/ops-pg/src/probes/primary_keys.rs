@@ -7,6 +7,7 @@ use ops_core::{
 };
 use serde_json::json;
 
+use super::standby;
 use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
@@ -79,7 +80,7 @@ static SPEC: ProbeSpec = ProbeSpec {
                 "a published table has no replica identity: its updates or deletes fail",
             ),
         ],
-        versions: "PostgreSQL 14 and later",
+        versions: "PostgreSQL 14 and later; not on a standby whose primary is configured too",
         cost: "one pass over pg_class and pg_index",
         remedy: "Add a key: a unique index concurrently, then ADD PRIMARY KEY USING INDEX. REPLICA IDENTITY FULL \
                  helps a published table at once, and makes each change search the subscriber's whole table.",
@@ -112,9 +113,10 @@ impl PgProbe for PrimaryKeys {
             0 => "every table has a primary key".to_owned(),
             n => format!("{} without a primary key or a replica identity", counted(n, "table", "tables")),
         };
-        Ok(ProbeReport::new(summary)
+        let report = ProbeReport::new(summary)
             .measure(Measurement::new("without_key", rows.len() as f64, Unit::Count))
-            .findings(findings))
+            .findings(findings);
+        standby::of_catalogue(cx, pg, report).await
     }
 }
 

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use ops_core::{
-    Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Result,
-    Severity, ThresholdSpec, Unit,
+    Context, Direction, Error, ErrorKind, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec,
+    Remedy, Result, Severity, ThresholdSpec, Unit,
 };
 use serde_json::{Value, json};
 
@@ -23,6 +23,9 @@ SELECT s.slot_name::text AS slot, s.slot_type, s.database::text AS database, s.a
   FROM pg_replication_slots s
  ORDER BY retained DESC, slot";
 
+/// Serves PostgreSQL 14 and later. Read only where a disk is configured; it wants the rights of pg_monitor.
+const WAL: &str = "SELECT coalesce(sum(size), 0)::float8 AS bytes FROM pg_ls_waldir()";
+
 const SINCE_17: &str = "s.synced, s.invalidation_reason,
        extract(epoch FROM now() - s.inactive_since)::float8 AS inactive_for";
 
@@ -39,9 +42,16 @@ static SPEC: ProbeSpec = ProbeSpec {
                    is reported at once, since the server does not say since when), how much WAL it keeps, and \
                    wal_status: lost means that what it needs is gone, unreserved that it goes at the next \
                    checkpoint. Slots that a standby copies from its primary (17 and later) are unused by their \
-                   nature and left out, and so are temporary ones. The share of the disk is known where wal.disk is \
-                   configured.",
-        queries: &[("all slots", SQL), ("17 and later", SINCE_17), ("14 to 16", BEFORE_17)],
+                   nature and left out, and so are temporary ones. Where wal.disk is configured, also what it keeps \
+                   as a share of what it can take: retained / (retained + free), where free is wal.disk less all \
+                   that is in pg_wal. SQL does not show what else lies on that disk: configure less where something \
+                   does.",
+        queries: &[
+            ("all slots", SQL),
+            ("17 and later", SINCE_17),
+            ("14 to 16", BEFORE_17),
+            ("where wal.disk is configured: the WAL that there is", WAL),
+        ],
         codes: &[
             ("pg.replication_slot.lost", "the WAL that the slot needs is gone"),
             ("pg.replication_slot.at_risk", "the WAL that the slot needs goes at the next checkpoint"),
@@ -53,7 +63,7 @@ static SPEC: ProbeSpec = ProbeSpec {
             ),
         ],
         versions: "PostgreSQL 14 and later",
-        cost: "one read of pg_replication_slots",
+        cost: "one read of pg_replication_slots; where wal.disk is configured, one listing of pg_wal",
         remedy: "Start what reads from it, or drop it with pg_drop_replication_slot once you know that it will not \
                  come back. max_slot_wal_keep_size bounds what a slot may keep. A lost slot cannot be saved: drop \
                  it and make its standby or subscription anew.",
@@ -70,12 +80,12 @@ static SPEC: ProbeSpec = ProbeSpec {
         },
         ThresholdSpec {
             name: "retained_share",
-            meaning: "WAL kept by one slot, of the disk configured as wal.disk",
+            meaning: "WAL kept by one slot, of that and what is free on the disk configured as wal.disk",
             unit: Unit::Percent,
             direction: Direction::Above,
             warning: Some(50.0),
             critical: Some(80.0),
-            source: "the runbooks' own bounds for a disk, against the whole of the WAL's",
+            source: "the specification's: at 50 % as much is kept as is still free, at 80 % four times as much",
         },
         ThresholdSpec {
             name: "retained",
@@ -117,9 +127,15 @@ impl PgProbe for ReplicationSlots {
             "{slots_are}, {unused} unused, the most kept is {}",
             Unit::Bytes.format(most as f64)
         ));
-        let disk = pg.config().wal.disk.map(|size| size.0 as f64);
+        let free = free(cx, pg).await;
+        if let Err(error) = &free {
+            let role = pg.capabilities(cx).await?.quoted_role();
+            let what = format!("how much of wal.disk is free: {}", error.report());
+            report = report.unseen(what, Some(format!("GRANT pg_monitor TO {role};")));
+        }
+        let free = free.ok().flatten();
         for slot in &slots {
-            report = slot.judge(report, limits, disk);
+            report = slot.judge(report, limits, free);
         }
         let unbounded = slots.iter().any(|slot| slot.keep_size == Some(-1)).then(|| {
             let message = "a slot may keep WAL until the disk is full: max_slot_wal_keep_size is -1";
@@ -130,6 +146,14 @@ impl PgProbe for ReplicationSlots {
         });
         Ok(report.measure(Measurement::new("unused", unused as f64, Unit::Count)).findings(unbounded))
     }
+}
+
+/// How much WAL the configured disk can still take, in bytes.
+async fn free(cx: &Context, pg: &PgTarget) -> Result<Option<f64>> {
+    let Some(disk) = pg.config().wal.disk else { return Ok(None) };
+    let rows = pg.read(cx, WAL).await?;
+    let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Bug, "read the size of the WAL"))?;
+    Ok(Some((disk.0 as f64 - row.get::<f64>("bytes")?).max(0.0)))
 }
 
 struct Slot {
@@ -174,13 +198,18 @@ impl Slot {
         self.wal_status == "lost" || self.invalidation_reason.is_some()
     }
 
-    fn judge(&self, report: ProbeReport, limits: &Limits, disk: Option<f64>) -> ProbeReport {
+    /// The share that it keeps of what it can take: in percent, all of it once nothing is free.
+    fn share(&self, free: f64) -> f64 {
+        let retained = self.retained as f64;
+        100.0 * retained / (retained + free).max(1.0)
+    }
+
+    fn judge(&self, report: ProbeReport, limits: &Limits, free: Option<f64>) -> ProbeReport {
         let label = |name: &'static str, value: f64, unit| {
             Measurement::new(name, value, unit).label("slot", self.name.clone()).judged_by(limits.get(name))
         };
         let retained = label("retained", self.retained as f64, Unit::Bytes);
-        let share =
-            disk.map(|disk| label("retained_share", 100.0 * self.retained as f64 / disk, Unit::Percent));
+        let share = free.map(|free| label("retained_share", self.share(free), Unit::Percent));
         let inactive =
             self.inactive_for.filter(|_| self.unused()).map(|s| label("inactive", s, Unit::Seconds));
         // Before 17 the time is unknown, and an unused slot is taken for one that stays so.
@@ -243,7 +272,7 @@ impl Slot {
     fn keeps(&self, retained: &Measurement, share: Option<&Measurement>) -> Option<Finding> {
         let of = |measured: &Measurement| Severity::of(measured.status());
         let severity = of(retained).max(share.and_then(of))?;
-        let part = share.map(|share| format!(", {} of the disk", share.format())).unwrap_or_default();
+        let part = share.map(|share| format!(", {} of what it can take", share.format())).unwrap_or_default();
         let message = format!("slot {} keeps {} of WAL{part}", self.name, retained.format());
         Some(self.finding(severity, "pg.replication_slot.retains", message).remedy(Remedy::advice(
             "find out why its reader does not keep up: `ops explain pg.replication_lag`",
@@ -287,15 +316,17 @@ mod tests {
     #[test]
     fn each_state_has_its_finding() {
         let reserved = slot;
-        for (what, slot, disk, expected) in [
+        for (what, slot, free, expected) in [
             ("read from", Slot { active: true, ..reserved() }, None, vec![]),
             ("unused", reserved(), None, vec!["inactive"]),
             ("just restarted", Slot { inactive_for: Some(10.0), ..reserved() }, None, vec![]),
             ("unused before 17", Slot { inactive_for: None, ..reserved() }, None, vec!["inactive"]),
             ("copied from a primary", Slot { synced: true, ..reserved() }, None, vec![]),
             ("temporary", Slot { temporary: true, ..reserved() }, None, vec![]),
-            ("big disk", Slot { active: true, ..reserved() }, Some(1e12), vec![]),
-            ("small disk", Slot { active: true, ..reserved() }, Some(1e11), vec!["retains"]),
+            ("as much and a bit is free", Slot { active: true, ..reserved() }, Some(6.5e10), vec![]),
+            ("less is free", Slot { active: true, ..reserved() }, Some(6e10), vec!["retains"]),
+            ("nothing is free", Slot { active: true, ..reserved() }, Some(0.0), vec!["retains"]),
+            ("nothing kept", Slot { active: true, retained: 0, ..reserved() }, Some(0.0), vec![]),
             ("lost", Slot { wal_status: "lost".into(), ..reserved() }, None, vec!["lost"]),
             (
                 "timed out",
@@ -305,7 +336,7 @@ mod tests {
             ),
             ("unreserved", Slot { wal_status: "unreserved".into(), ..reserved() }, None, vec!["at_risk"]),
         ] {
-            let report = slot.judge(ProbeReport::new(""), &Limits::defaults(&SPEC), disk);
+            let report = slot.judge(ProbeReport::new(""), &Limits::defaults(&SPEC), free);
             let codes: Vec<_> = report
                 .found()
                 .iter()

@@ -1,5 +1,7 @@
 //! `pg.sequences`: how much of its range each sequence has used.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use ops_core::{
     Context, Direction, Explanation, Finding, Limits, Measurement, ProbeReport, ProbeSpec, Remedy, Result,
@@ -7,6 +9,8 @@ use ops_core::{
 };
 use serde_json::json;
 
+use super::words::counted;
+use crate::capabilities::Capabilities;
 use crate::grants;
 use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
@@ -14,43 +18,57 @@ use crate::target::PgTarget;
 
 /// Serves PostgreSQL 14 and later. The function's null stands both for a sequence that was never used and for one
 /// that we may not read, so the privilege is asked for by itself. One that is locked (TRUNCATE … RESTART IDENTITY
-/// locks those of its table) is not waited for, and an unlogged one cannot be read on a standby. A bigint sequence
-/// may fill an integer column: the narrowest of those that own it or take their default from it counts. Each is
-/// opened to be read, so a statement reads a few hundred of them: those after `{after}`.
+/// locks those of its table) is not waited for, and an unlogged one cannot be read on a standby. Each is opened to be
+/// read, so a statement reads a few hundred of them: those after `{after}`. All locks are read once a statement, and
+/// looked up by a hash: `IN` in the select list is never a join, whatever the planner takes their number for.
 const SQL: &str = "
+WITH locked AS MATERIALIZED (
+  SELECT l.relation FROM pg_locks l
+   WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 SELECT c.oid::int8 AS id,
        quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS sequence,
-       x.readable, x.locked,
-       CASE WHEN x.readable AND NOT x.locked AND (c.relpersistence = 'p' OR NOT pg_is_in_recovery())
+       c.readable, c.locked,
+       CASE WHEN c.readable AND NOT c.locked AND (c.relpersistence = 'p' OR NOT pg_is_in_recovery())
             THEN {last_value} END AS last_value,
-       s.seqincrement AS increment, s.seqcycle AS cycles, s.seqmin AS minimum, s.seqmax AS maximum,
-       f.owner_table, f.owner_column, f.owner_type
-  FROM (SELECT * FROM pg_class
-         WHERE relkind = 'S' AND relpersistence <> 't' AND oid > {after}::oid ORDER BY oid LIMIT {batch}) c
+       s.seqincrement AS increment, s.seqcycle AS cycles, s.seqmin AS minimum, s.seqmax AS maximum
+  FROM (SELECT c.oid, c.relname, c.relnamespace, c.relpersistence,
+               {readable} AS readable, c.oid IN (SELECT relation FROM locked) AS locked
+          FROM (SELECT * FROM pg_class
+                 WHERE relkind = 'S' AND relpersistence <> 't' AND oid > {after}::oid ORDER BY oid LIMIT {batch}) c
+        OFFSET 0) c
   JOIN pg_sequence s ON s.seqrelid = c.oid
   JOIN pg_namespace n ON n.oid = c.relnamespace
- CROSS JOIN LATERAL (
-       SELECT {readable} AS readable,
-              EXISTS (SELECT FROM pg_locks l
-                       WHERE l.locktype = 'relation' AND l.relation = c.oid AND l.mode = 'AccessExclusiveLock'
-                         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS locked) x
-  LEFT JOIN LATERAL (
-       SELECT quote_ident(tn.nspname) || '.' || quote_ident(t.relname) AS owner_table,
-              quote_ident(a.attname) AS owner_column,
-              coalesce(nullif(y.typbasetype, 0), y.oid)::regtype::text AS owner_type
-         FROM (SELECT d.refobjid AS relid, d.refobjsubid::int2 AS attnum FROM pg_depend d
-                WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
-                  AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
-               UNION
-               SELECT e.adrelid, e.adnum FROM pg_depend d JOIN pg_attrdef e ON e.oid = d.objid
-                WHERE d.classid = 'pg_attrdef'::regclass
-                  AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid) fills
-         JOIN pg_attribute a ON a.attrelid = fills.relid AND a.attnum = fills.attnum
-         JOIN pg_type y ON y.oid = a.atttypid
-         JOIN pg_class t ON t.oid = a.attrelid
-         JOIN pg_namespace tn ON tn.oid = t.relnamespace
-        ORDER BY y.typlen < 0, y.typlen, t.oid LIMIT 1) f ON true
  ORDER BY c.oid";
+
+/// Serves PostgreSQL 14 and later. A bigint sequence may fill an integer column: the narrowest of those that own it or
+/// take their default from it counts. All owners come from one pass over pg_depend, which opens no sequence; what is
+/// joined to it is found by its number. A join the other way round would leave the planner, where pg_depend was never
+/// analysed, to read it once a sequence.
+const OWNERS: &str = "
+WITH depends AS MATERIALIZED (
+  SELECT classid, objid, refobjid, refobjsubid FROM pg_depend
+   WHERE refclassid = 'pg_class'::regclass
+     AND (   (classid = 'pg_class'::regclass AND objsubid = 0 AND refobjsubid > 0 AND deptype IN ('a', 'i'))
+          OR (classid = 'pg_attrdef'::regclass AND refobjsubid = 0))),
+fills AS MATERIALIZED (
+  SELECT c.oid AS sequence, d.refobjid AS relid, d.refobjsubid::int2 AS attnum
+    FROM depends d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S'
+   WHERE d.classid = 'pg_class'::regclass
+   UNION
+  SELECT d.refobjid, e.adrelid, e.adnum
+    FROM depends d JOIN pg_attrdef e ON e.oid = d.objid
+   WHERE d.classid = 'pg_attrdef'::regclass)
+SELECT DISTINCT ON (f.sequence) f.sequence::int8 AS id,
+       quote_ident(n.nspname) || '.' || quote_ident(t.relname) AS owner_table,
+       quote_ident(a.attname) AS owner_column,
+       format_type(coalesce(nullif(y.typbasetype, 0), y.oid), NULL) AS owner_type
+  FROM fills f
+  JOIN pg_attribute a ON a.attrelid = f.relid AND a.attnum = f.attnum
+  JOIN pg_type y ON y.oid = a.atttypid
+  JOIN pg_class t ON t.oid = a.attrelid
+  JOIN pg_namespace n ON n.oid = t.relnamespace
+ ORDER BY f.sequence, y.typlen < 0, y.typlen, t.oid";
 
 /// Sequences a statement: some tens of milliseconds, far from its time-out.
 const BATCH: usize = 400;
@@ -71,10 +89,10 @@ static SPEC: ProbeSpec = ProbeSpec {
         measures: "The last value as a share of the range that the sequence and the type of its column allow; an \
                    integer column filled by a bigint sequence ends at 2,147,483,647. Descending sequences count \
                    downwards, cycling ones are left out.",
-        queries: &[("all sequences with their owning columns", SQL)],
+        queries: &[("all sequences", SQL), ("the columns that they fill", OWNERS)],
         codes: &[("pg.sequence.exhausted", "a sequence has used most of its range")],
         versions: "PostgreSQL 14 and later",
-        cost: "one read of each sequence's single page, 400 in a statement",
+        cost: "one read of each sequence's single page, 400 in a statement, and one pass over pg_depend",
         remedy: "Move the column to bigint: add a bigint column, fill it in batches, swap; or start a cycle of \
                  unused values if there are any.",
     },
@@ -105,69 +123,108 @@ impl PgProbe for Sequences {
 
     async fn probe(&self, cx: &Context, pg: &PgTarget, limits: &Limits) -> Result<ProbeReport> {
         let capabilities = pg.capabilities(cx).await?;
-        let (readable, last_value) = if capabilities.reads_every_sequence() { GRANTED } else { OWN_RIGHTS };
-        let sql = SQL
-            .replace("{readable}", readable)
-            .replace("{last_value}", last_value)
-            .replace("{batch}", &BATCH.to_string());
-        let mut sequences = Vec::new();
-        let mut after: i64 = 0;
-        loop {
-            let rows = pg.read(cx, &sql.replace("{after}", &after.to_string())).await?;
-            for row in &rows {
-                sequences.push(Sequence::read(row)?);
-                after = row.get("id")?;
-            }
-            if rows.len() < BATCH {
-                break;
-            }
-        }
-        let mut report = ProbeReport::new("");
-        let mut most = 0.0_f64;
-        for sequence in sequences.iter().filter(|sequence| sequence.readable && !sequence.locked) {
-            let Some(used) = sequence.used_percent() else { continue };
-            most = most.max(used);
-            let measured = Measurement::new("used", used, Unit::Percent)
-                .label("sequence", sequence.name.clone())
-                .judged_by(limits.get("used"));
-            if let Some(severity) = Severity::of(measured.status()) {
-                report = report.finding(sequence.finding(severity, used)).measure(measured);
-            }
-        }
-        let locked: Vec<_> = sequences.iter().filter(|s| s.readable && s.locked).collect();
-        let hidden: Vec<_> = sequences.iter().filter(|sequence| !sequence.readable).collect();
-        let seen = match sequences.len() - hidden.len() - locked.len() {
-            1 => "1 sequence".to_owned(),
-            seen => format!("{seen} sequences"),
-        };
-        let summary = format!("{seen}, the fullest at {most:.1} %");
-        let mut report = report.measure(Measurement::new("fullest", most, Unit::Percent)).summary(summary);
-        if let Some(first) = locked.first() {
-            let what = format!("{} locked, such as {}", are(locked.len()), first.name);
-            report = report
-                .unseen(what, Some("SELECT * FROM pg_locks WHERE mode = 'AccessExclusiveLock';".into()));
-        }
-        let Some(first) = hidden.first() else { return Ok(report) };
-        // SELECT on each would do too, and would miss the next one.
-        let fix = match capabilities.managed() {
-            None => grants::sequence_values(&capabilities.quoted_role()),
-            Some(_) => format!(
-                "GRANT SELECT ON SEQUENCE {} TO {}; -- by its owner, and so for each",
-                first.name,
-                capabilities.quoted_role()
-            ),
-        };
-        let what = format!("{} of {} hidden, such as {}", hidden.len(), are(sequences.len()), first.name);
-        Ok(report.summary(what.clone()).unseen(what, Some(fix)))
+        let sequences = every(cx, pg, &capabilities).await?;
+        Ok(hidden(judge(&sequences, limits), &sequences, &capabilities))
     }
 }
 
+/// Every sequence of the database, some hundreds at a time.
+async fn every(cx: &Context, pg: &PgTarget, capabilities: &Capabilities) -> Result<Vec<Sequence>> {
+    let (readable, last_value) = if capabilities.reads_every_sequence() { GRANTED } else { OWN_RIGHTS };
+    let sql = SQL
+        .replace("{readable}", readable)
+        .replace("{last_value}", last_value)
+        .replace("{batch}", &BATCH.to_string());
+    let (mut sequences, mut after) = (Vec::new(), 0_i64);
+    loop {
+        let rows = pg.read(cx, &sql.replace("{after}", &after.to_string())).await?;
+        for row in &rows {
+            sequences.push(Sequence::read(row)?);
+            after = row.get("id")?;
+        }
+        if rows.len() < BATCH {
+            break;
+        }
+    }
+    if sequences.is_empty() {
+        return Ok(sequences);
+    }
+    let mut owners = HashMap::new();
+    for row in &pg.read(cx, OWNERS).await? {
+        owners.insert(row.get::<i64>("id")?, Owner::read(row)?);
+    }
+    for sequence in &mut sequences {
+        sequence.owner = owners.remove(&sequence.id);
+    }
+    Ok(sequences)
+}
+
+/// Those that can be read.
+fn judge(sequences: &[Sequence], limits: &Limits) -> ProbeReport {
+    let (mut report, mut most, mut seen) = (ProbeReport::new(""), 0.0_f64, 0);
+    for sequence in sequences.iter().filter(|sequence| sequence.readable && !sequence.locked) {
+        seen += 1;
+        let Some(used) = sequence.used_percent() else { continue };
+        most = most.max(used);
+        let measured = Measurement::new("used", used, Unit::Percent)
+            .label("sequence", sequence.name.clone())
+            .judged_by(limits.get("used"));
+        if let Some(severity) = Severity::of(measured.status()) {
+            report = report.finding(sequence.finding(severity, used)).measure(measured);
+        }
+    }
+    let summary = format!("{}, the fullest at {most:.1} %", counted(seen, "sequence", "sequences"));
+    report.measure(Measurement::new("fullest", most, Unit::Percent)).summary(summary)
+}
+
+/// Adds those that cannot: locked by somebody, or hidden from the role.
+fn hidden(mut report: ProbeReport, sequences: &[Sequence], capabilities: &Capabilities) -> ProbeReport {
+    let locked: Vec<_> = sequences.iter().filter(|s| s.readable && s.locked).collect();
+    if let Some(first) = locked.first() {
+        let what = format!("{} locked, such as {}", are(locked.len()), first.name);
+        let fix = "SELECT * FROM pg_locks WHERE mode = 'AccessExclusiveLock';";
+        report = report.unseen(what, Some(fix.to_owned()));
+    }
+    let hidden: Vec<_> = sequences.iter().filter(|sequence| !sequence.readable).collect();
+    let Some(first) = hidden.first() else { return report };
+    // SELECT on each would do too, and would miss the next one.
+    let fix = match capabilities.managed() {
+        None => grants::sequence_values(&capabilities.quoted_role()),
+        Some(_) => format!(
+            "GRANT SELECT ON SEQUENCE {} TO {}; -- by its owner, and so for each",
+            first.name,
+            capabilities.quoted_role()
+        ),
+    };
+    let what = format!("{} of {} hidden, such as {}", hidden.len(), are(sequences.len()), first.name);
+    report.summary(what.clone()).unseen(what, Some(fix))
+}
+
 fn are(n: usize) -> String {
-    if n == 1 { "1 sequence is".to_owned() } else { format!("{n} sequences are") }
+    counted(n, "sequence is", "sequences are")
+}
+
+/// The narrowest column that a sequence fills.
+#[derive(Debug)]
+struct Owner {
+    table: String,
+    column: String,
+    kind: String,
+}
+
+impl Owner {
+    fn read(row: &Row) -> Result<Self> {
+        Ok(Self {
+            table: row.get("owner_table")?,
+            column: row.get("owner_column")?,
+            kind: row.get("owner_type")?,
+        })
+    }
 }
 
 #[derive(Debug)]
 struct Sequence {
+    id: i64,
     name: String,
     readable: bool,
     /// Somebody holds or waits for an exclusive lock on it.
@@ -177,14 +234,13 @@ struct Sequence {
     cycles: bool,
     minimum: i64,
     maximum: i64,
-    owner: Option<(String, String, String)>,
+    owner: Option<Owner>,
 }
 
 impl Sequence {
     fn read(row: &Row) -> Result<Self> {
-        let (table, column, kind): (Option<String>, Option<String>, Option<String>) =
-            (row.get("owner_table")?, row.get("owner_column")?, row.get("owner_type")?);
         Ok(Self {
+            id: row.get("id")?,
             name: row.get("sequence")?,
             readable: row.get("readable")?,
             locked: row.get("locked")?,
@@ -193,13 +249,13 @@ impl Sequence {
             cycles: row.get("cycles")?,
             minimum: row.get("minimum")?,
             maximum: row.get("maximum")?,
-            owner: table.zip(column).zip(kind).map(|((table, column), kind)| (table, column, kind)),
+            owner: None,
         })
     }
 
     /// The bounds that the sequence and the column that it fills allow together.
     fn range(&self) -> (i64, i64) {
-        let (low, high) = match self.owner.as_ref().map(|(_, _, kind)| kind.as_str()) {
+        let (low, high) = match self.owner.as_ref().map(|owner| owner.kind.as_str()) {
             Some("smallint") => (i64::from(i16::MIN), i64::from(i16::MAX)),
             Some("integer") => (i64::from(i32::MIN), i64::from(i32::MAX)),
             _ => (i64::MIN, i64::MAX),
@@ -222,7 +278,7 @@ impl Sequence {
         let (low, high) = self.range();
         let end = if self.increment >= 0 { high } else { low };
         let (ends_with, remedy) = match &self.owner {
-            Some((table, column, kind)) => (
+            Some(Owner { table, column, kind }) => (
                 format!("the {kind} of {table}.{column}"),
                 Remedy::statement(format!("ALTER TABLE {table} ADD COLUMN {column}_new bigint;")).because(
                     "fill it in batches, then swap the columns; ALTER … TYPE bigint rewrites the table \
@@ -249,7 +305,10 @@ mod tests {
     use super::*;
 
     fn sequence(last: Option<i64>, increment: i64, bounds: (i64, i64), kind: Option<&str>) -> Sequence {
+        let owner =
+            kind.map(|kind| Owner { table: "public.t".into(), column: "id".into(), kind: kind.into() });
         Sequence {
+            id: 1,
             name: "public.s".into(),
             readable: true,
             locked: false,
@@ -258,7 +317,7 @@ mod tests {
             cycles: false,
             minimum: bounds.0,
             maximum: bounds.1,
-            owner: kind.map(|kind| ("public.t".into(), "id".into(), kind.into())),
+            owner,
         }
     }
 

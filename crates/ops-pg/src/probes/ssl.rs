@@ -11,7 +11,7 @@ use serde_json::json;
 use super::words::counted;
 use crate::probe::{PgProbe, Scope};
 use crate::provider::Managed;
-use crate::target::PgTarget;
+use crate::target::{Certificate, LISTENS, PgTarget};
 
 /// Serves PostgreSQL 14 and later. Sessions from other hosts: not over the socket, not over the loopback. GSSAPI
 /// can encrypt, too. One row at least, so that the setting is known where there is no session.
@@ -40,8 +40,13 @@ static SPEC: ProbeSpec = ProbeSpec {
         measures: "Whether the server offers TLS, and which roles have sessions from other hosts that use neither \
                    TLS nor GSSAPI encryption. Sessions over the Unix socket or the loopback are left out. And \
                    the days until the certificate expires that is shown at the URL's address, which may be a \
-                   pooler's; not over a Unix socket, nor for a service's own pool, beside which nothing is connected.",
-        queries: &[("the setting, and sessions from other hosts", SQL)],
+                   pooler's; where that is the server's own Unix socket, at an address in listen_addresses. Unknown \
+                   where TLS is on and none is seen: of a service's own pool, beside which nothing is connected, and \
+                   behind a pooler that offers none.",
+        queries: &[
+            ("the setting, and sessions from other hosts", SQL),
+            ("over a Unix socket: where the server listens", LISTENS),
+        ],
         codes: &[
             ("pg.ssl.off", "the server offers no TLS, and has clients on other hosts"),
             ("pg.ssl.plain", "a role has sessions from other hosts without encryption"),
@@ -79,30 +84,46 @@ impl PgProbe for Ssl {
     }
 
     async fn probe(&self, cx: &Context, pg: &PgTarget, limits: &Limits) -> Result<ProbeReport> {
-        let (mut offered, mut remote) = (false, Vec::new());
-        for row in &pg.read(cx, SQL).await? {
-            offered = row.get("ssl")?;
-            if let Some(encrypted) = row.get::<Option<bool>>("encrypted")? {
-                remote.push(Remote {
-                    role: row.get::<Option<String>>("role")?.unwrap_or_default(),
-                    client: row.get("client")?,
-                    application: row.get::<Option<String>>("application")?.unwrap_or_default(),
-                    encrypted,
-                    sessions: row.get("sessions")?,
-                });
-            }
-        }
+        let (offered, remote) = sessions(cx, pg).await?;
         let managed = pg.capabilities(cx).await?.managed();
         let report = judge(offered, &remote, pg.address(), managed);
-        if !offered {
-            return Ok(report);
-        }
-        Ok(match pg.certificate_ends(cx).await {
-            Ok(Some(ends)) => certified(report, ends, cx.now(), limits, pg.address()),
-            Ok(None) => report,
-            Err(error) => report.unseen(error.report(), error.fix().map(str::to_owned)),
-        })
+        if offered { certificate(cx, pg, report, limits).await } else { Ok(report) }
     }
+}
+
+/// Whether TLS is on, and who comes from other hosts.
+async fn sessions(cx: &Context, pg: &PgTarget) -> Result<(bool, Vec<Remote>)> {
+    let (mut offered, mut remote) = (false, Vec::new());
+    for row in &pg.read(cx, SQL).await? {
+        offered = row.get("ssl")?;
+        if let Some(encrypted) = row.get::<Option<bool>>("encrypted")? {
+            remote.push(Remote {
+                role: row.get::<Option<String>>("role")?.unwrap_or_default(),
+                client: row.get("client")?,
+                application: row.get::<Option<String>>("application")?.unwrap_or_default(),
+                encrypted,
+                sessions: row.get("sessions")?,
+            });
+        }
+    }
+    Ok((offered, remote))
+}
+
+/// Adds when the certificate ends, or why nobody knows.
+async fn certificate(
+    cx: &Context,
+    pg: &PgTarget,
+    report: ProbeReport,
+    limits: &Limits,
+) -> Result<ProbeReport> {
+    let (why, fix) = match pg.certificate(cx).await {
+        Ok(Certificate::Ends(ends)) => return Ok(certified(report, ends, cx.now(), limits, pg.address())),
+        Ok(Certificate::ShownToNobody) => return Ok(report),
+        Ok(Certificate::Unseen(why)) => (why, None),
+        Err(error) => (error.report(), error.fix().map(str::to_owned)),
+    };
+    let by_host = || "ops check --only pg.ssl --postgres postgres://USER@HOST:PORT/DATABASE".to_owned();
+    Ok(report.unseen(format!("when the certificate expires: {why}"), Some(fix.unwrap_or_else(by_host))))
 }
 
 /// Sessions of one role from one other host.

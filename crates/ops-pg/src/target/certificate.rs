@@ -18,29 +18,76 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{PgTarget, Source};
 
+/// Where the server listens, and whether it sees us come over its own Unix socket: what a pooler's socket leads to may
+/// be a server elsewhere.
+pub(crate) const LISTENS: &str = "
+SELECT current_setting('listen_addresses') AS addresses, current_setting('port')::int4 AS port,
+       inet_server_addr() IS NULL AS by_socket";
+
+/// Addresses to try: every one of a server's shows the same certificate.
+const TRIED: usize = 3;
+
+/// What came of looking for the certificate.
+#[derive(Debug)]
+pub(crate) enum Certificate {
+    /// When the one that is shown ends.
+    Ends(DateTime<Utc>),
+    /// The server listens on its Unix socket alone, where there is no TLS.
+    ShownToNobody,
+    /// It was not seen, and why.
+    Unseen(String),
+}
+
 /// The message that asks for TLS: its length, and the code 80877103 (protocol-message-formats, SSLRequest).
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 impl PgTarget {
-    /// When the certificate ends that the server shows at the target's address. `None` where there is none to see: over
-    /// a Unix socket, of a server without TLS, and for a service's pool, beside which nothing is connected.
+    /// The certificate that the server shows at the target's address; of one that is reached over its Unix socket, at
+    /// an address that it listens on. Nothing is connected beside a service's pool.
     ///
     /// # Errors
-    /// Where the address does not answer, or no handshake can be made.
-    pub(crate) async fn certificate_ends(&self, cx: &Context) -> Result<Option<DateTime<Utc>>> {
-        let Source::Options { options, .. } = &self.inner.source else { return Ok(None) };
+    /// Where no address answers, or no handshake can be made.
+    pub(crate) async fn certificate(&self, cx: &Context) -> Result<Certificate> {
+        let Source::Options { options, .. } = &self.inner.source else {
+            return Ok(Certificate::Unseen("nothing is connected beside a service's pool".to_owned()));
+        };
+        let (mut hosts, mut port) = (vec![options.get_host().to_owned()], options.get_port());
         if options.get_socket().is_some() || options.get_host().starts_with('/') {
-            return Ok(None);
+            let rows = self.read(cx, LISTENS).await?;
+            let row =
+                rows.first().ok_or_else(|| Error::new(ErrorKind::Bug, "read where the server listens"))?;
+            if !row.get::<bool>("by_socket")? {
+                return Ok(Certificate::Unseen("the Unix socket is a pooler's".to_owned()));
+            }
+            hosts = reached_at(&row.get::<String>("addresses")?);
+            port = u16::try_from(row.get::<i32>("port")?).unwrap_or(0);
         }
-        let (host, port) = (options.get_host(), options.get_port());
-        let started = Instant::now();
-        let ends = cx.run("read the certificate", shown(host, port)).await;
-        cx.cost().round_trip(started.elapsed());
-        ends.map_err(|error| self.located(error))
+        let mut outcome = Ok(Certificate::ShownToNobody);
+        for host in hosts.iter().take(TRIED) {
+            let started = Instant::now();
+            let shown = cx.run("read the certificate", shown(host, port)).await;
+            cx.cost().round_trip(started.elapsed());
+            outcome = shown.map_err(|error| self.located(error));
+            if matches!(outcome, Ok(Certificate::Ends(_))) {
+                break;
+            }
+        }
+        outcome
     }
 }
 
-async fn shown(host: &str, port: u16) -> Result<Option<DateTime<Utc>>> {
+/// The entries of listen_addresses, with this machine's own address in place of "every one".
+fn reached_at(listen_addresses: &str) -> Vec<String> {
+    let entries = listen_addresses.split(',').map(|entry| entry.trim().trim_matches('"'));
+    let entries = entries.filter(|entry| !entry.is_empty()).map(|entry| match entry {
+        "*" | "0.0.0.0" => "127.0.0.1",
+        "::" => "::1",
+        address => address,
+    });
+    entries.map(str::to_owned).collect()
+}
+
+async fn shown(host: &str, port: u16) -> Result<Certificate> {
     let failed = |error: io::Error| {
         let tls = error.kind() == io::ErrorKind::InvalidData;
         let kind = if tls { ErrorKind::Tls } else { ErrorKind::Unreachable };
@@ -49,7 +96,7 @@ async fn shown(host: &str, port: u16) -> Result<Option<DateTime<Utc>>> {
     let mut stream = TcpStream::connect((host, port)).await.map_err(failed)?;
     stream.write_all(&SSL_REQUEST).await.map_err(failed)?;
     if stream.read_u8().await.map_err(failed)? != b'S' {
-        return Ok(None);
+        return Ok(Certificate::Unseen(format!("{host}:{port} offers no TLS")));
     }
     let wrong = |why: String| Error::new(ErrorKind::Tls, "read the certificate").because(why);
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
@@ -64,7 +111,9 @@ async fn shown(host: &str, port: u16) -> Result<Option<DateTime<Utc>>> {
     let first = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let first = first.ok_or_else(|| wrong("the server showed none".to_owned()))?;
     let (_, certificate) = X509Certificate::from_der(first).map_err(|error| wrong(error.to_string()))?;
-    Ok(DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0))
+    DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0)
+        .map(Certificate::Ends)
+        .ok_or_else(|| wrong("it ends at a time that no calendar has".to_owned()))
 }
 
 /// Takes any certificate: it is looked at, and not believed. What is signed with it is checked.
@@ -113,5 +162,23 @@ impl ServerCertVerifier for Any {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_reached_where_it_listens() {
+        for (addresses, expected) in [
+            ("", vec![]),
+            ("*", vec!["127.0.0.1"]),
+            ("localhost", vec!["localhost"]),
+            ("::, 0.0.0.0", vec!["::1", "127.0.0.1"]),
+            ("10.0.0.7, db.internal", vec!["10.0.0.7", "db.internal"]),
+        ] {
+            assert_eq!(reached_at(addresses), expected, "{addresses}");
+        }
     }
 }

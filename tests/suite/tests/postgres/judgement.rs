@@ -55,6 +55,18 @@ on_each_postgres!(only_true_twins_are_duplicates, async |db: TestDb| {
     }
 });
 
+on_each_postgres!(the_options_of_an_operator_class_make_another_index, async |db: TestDb| {
+    db.execute(
+        "CREATE TABLE t (a int, v tsvector);
+         CREATE INDEX narrow ON t USING gist (v tsvector_ops (siglen = 12));
+         CREATE INDEX wide ON t USING gist (v tsvector_ops (siglen = 256));
+         CREATE INDEX wide_again ON t USING gist (v tsvector_ops (siglen = 256)); CREATE INDEX plain ON t USING gist (v)",
+    )
+    .await;
+    let result = look(&db, "pg.index_duplicate", PgConfig::default()).await;
+    assert_eq!(found(&result), pairs(&[("pg.index.duplicate", "public.wide_again")]), "{result:#?}");
+});
+
 on_each_postgres!(row_security_that_is_walked_around_is_found, async |db: TestDb| {
     db.execute(
         "CREATE TABLE t (id int, tenant int); ALTER TABLE t ENABLE ROW LEVEL SECURITY;

@@ -1,6 +1,9 @@
 //! What is judged wrongly elsewhere about indexes, judged rightly here.
 
-use ops_core::{Context, Limits, ProbeSet, Secret, Status};
+use std::time::Duration;
+
+use ops_core::testing::ManualClock;
+use ops_core::{Bounds, Context, Finding, Limits, ProbeResult, ProbeSet, Secret, Severity, Status};
 use ops_pg::{PgConfig, PgTarget};
 use ops_testkit::{Role, TestDb, on_each_postgres};
 use sqlx::Executor;
@@ -99,6 +102,44 @@ on_each_postgres!(an_index_that_more_than_speed_depends_on_is_never_unused, asyn
     .await;
     let result = look(&db, "pg.index_unused", PgConfig::default()).await;
     assert_eq!(found(&result), pairs(&[("pg.index.unused", "public.t_d")]), "{result:#?}");
+});
+
+// The counters of a database that was restored, or of an index that is new, are older than it.
+on_each_postgres!(an_index_is_unused_since_it_was_first_seen, async |db: TestDb| {
+    db.execute(
+        "CREATE TABLE t (a int, b int); INSERT INTO t SELECT g, g FROM generate_series(1, 60000) g;
+         CREATE INDEX t_a ON t (a); ANALYZE t",
+    )
+    .await;
+    let clock = ManualClock::at("2040-01-01T00:00:00Z".parse().unwrap());
+    let cx = Context::new().with_clock(clock.clone());
+    let look = async |cx: &Context| {
+        let target = PgTarget::connect_lazily("main", &Secret::from(db.url()), PgConfig::default()).unwrap();
+        let probe = probe_named("pg.index_unused");
+        // The suite's servers are minutes old, and have each other's slots.
+        let soon = Bounds { warning: Some(0.5), critical: None };
+        let limits = Limits::defaults(probe.spec()).with("unused_for", soon).unwrap();
+        let mut set = ProbeSet::new("test");
+        target.add_to(&mut set, probe, limits);
+        set.run(&cx.new_run()).await.probes.remove(0)
+    };
+    let ages = |result: &ProbeResult| -> Vec<_> {
+        let age = |f: &Finding| (f.object.clone().unwrap(), f.evidence[0]["known_seconds"].as_f64().unwrap());
+        result.findings.iter().map(age).collect()
+    };
+    let first = look(&cx).await;
+    assert_eq!((first.status, ages(&first)), (Status::Ok, vec![("public.t_a".into(), 0.0)]), "{first:#?}");
+    assert!(first.findings[0].message.contains("for the first time"), "{first:#?}");
+    clock.advance(Duration::from_secs(86_400));
+    db.execute("CREATE INDEX t_b ON t (b); ANALYZE t").await;
+    let second = look(&cx).await;
+    let expected = vec![("public.t_a".to_owned(), 86_400.0), ("public.t_b".to_owned(), 0.0)];
+    assert_eq!(ages(&second), expected, "{second:#?}");
+    let young = second.findings.iter().find(|f| f.object.as_deref() == Some("public.t_b")).unwrap();
+    assert_eq!(young.severity, Severity::Info, "{second:#?}");
+    // Without what was remembered, nobody knows.
+    let forgetful = look(&Context::new()).await;
+    assert!(forgetful.findings.iter().all(|f| f.severity == Severity::Info), "{forgetful:#?}");
 });
 
 // What REINDEX CONCURRENTLY leaves of a TOAST table's index is as much in the way, and goes by the same statement.

@@ -1,9 +1,11 @@
 //! What is judged wrongly elsewhere about extensions, triggers, functions and views, judged rightly here.
 
+use std::time::{Duration, Instant};
+
 use ops_core::{Bounds, Context, Limits, ProbeSet, Secret, Status};
 use ops_pg::{PgConfig, PgTarget, RequiredConfig};
 use ops_testkit::{TestDb, on_each_postgres};
-use sqlx::Connection;
+use sqlx::{Connection, Executor};
 
 use crate::judgement::{found, look, pairs};
 use crate::rows::probe_named;
@@ -92,6 +94,31 @@ on_each_postgres!(many_sequences_are_read_a_few_at_a_time, async |db: TestDb| {
     let full = ["public.s1", "public.s450", "public.s900"].map(|name| ("pg.sequence.exhausted", name));
     assert_eq!(found(&result), pairs(&full), "{result:#?}");
     assert!(result.summary.starts_with("900 sequences"), "{result:#?}");
+});
+
+// The locks of the whole server may not be read once for each of them.
+on_each_postgres!(sequences_are_read_in_time_that_grows_as_they_do, async |db: TestDb| {
+    // In several transactions: their locks are in shared memory, and so is everybody else's.
+    db.execute(
+        "DO $$ BEGIN FOR i IN 1..1600 LOOP EXECUTE format('CREATE SEQUENCE s%s', i);
+           IF i % 200 = 0 THEN COMMIT; END IF; END LOOP; END $$",
+    )
+    .await;
+    db.execute(
+        "CREATE TABLE first (id serial); CREATE TABLE last (id serial, other int DEFAULT nextval('s1600'))",
+    )
+    .await;
+    db.execute("SELECT setval('first_id_seq', 2147000000), setval('s1600', 2147000000)").await;
+    let mut locker = db.connect().await.unwrap();
+    locker.execute("SELECT pg_advisory_lock(i) FROM generate_series(1, 6000) i").await.unwrap();
+    let started = Instant::now();
+    let result = look(&db, "pg.sequences", PgConfig::default()).await;
+    let took = started.elapsed();
+    locker.close().await.unwrap();
+    let full = ["public.first_id_seq", "public.s1600"].map(|name| ("pg.sequence.exhausted", name));
+    assert_eq!(found(&result), pairs(&full), "{result:#?}");
+    assert!(result.unseen.is_empty() && result.summary.starts_with("1,602 sequences"), "{result:#?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
 });
 
 // A bound that cannot be judged is not met.

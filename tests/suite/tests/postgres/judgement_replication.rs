@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ops_core::{Context, ProbeResult, Status};
-use ops_pg::PgConfig;
+use ops_core::testing::ManualClock;
+use ops_core::{Context, Limits, ProbeResult, ProbeSet, Secret, Status};
 use ops_pg::cluster::Cluster;
-use ops_testkit::{Role, TestDb, eventually, on_each_postgres};
+use ops_pg::{PgConfig, PgTarget};
+use ops_testkit::{Role, TestDb, eventually, local_options, on_each_postgres, or_skip};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::judgement::{look, look_at};
-use crate::rows::{AbortOnDrop, own};
+use crate::rows::{AbortOnDrop, own, probe_named};
 
 async fn seen(cluster: &Cluster, probe: &str) -> (Status, Vec<String>) {
     codes(look_at(cluster.url("postgres"), probe, PgConfig::default()).await)
@@ -70,6 +71,82 @@ on_each_postgres!(a_standby_is_judged_from_both_sides, async |db: TestDb| {
     primary.stop().await.unwrap();
     becomes(&standby, "pg.replication_lag", only(Status::Critical, "pg.replication.no_receiver")).await;
 });
+
+// A standby that is down is seen by its primary alone, where it is not configured itself.
+on_each_postgres!(a_follower_that_is_gone_is_missed, async |db: TestDb| {
+    let Some(_) = own::options_here(&db).await else { return };
+    let own::Pair { primary, standby } = own::pair(&db).await;
+    let clock = ManualClock::at("2040-01-01T00:00:00Z".parse().unwrap());
+    let remembering = Context::new().with_clock(clock.clone());
+    let seen = async |cx: &Context| {
+        let url = Secret::from(primary.url("postgres"));
+        let target = PgTarget::connect_lazily("main", &url, PgConfig::default()).unwrap();
+        let (probe, mut set) = (probe_named("pg.replication_lag"), ProbeSet::new("test"));
+        target.add_to(&mut set, probe, Limits::defaults(probe.spec()));
+        set.run(&cx.new_run()).await.probes.remove(0)
+    };
+    eventually("it follows", LIMIT, async || {
+        (codes(seen(&remembering).await) == (Status::Ok, vec![])).then_some(())
+    })
+    .await;
+    standby.stop().await.unwrap();
+    own::until(&primary.url("postgres"), "SELECT count(*) = 0 FROM pg_stat_replication").await;
+    clock.advance(Duration::from_secs(60));
+    let gone = "pg.replication.follower_gone";
+    assert_eq!(codes(seen(&remembering).await), only(Status::Ok, gone));
+    clock.advance(Duration::from_secs(300));
+    let result = seen(&remembering).await;
+    assert_eq!(result.findings[0].object.as_deref(), Some("follower"), "{result:#?}");
+    assert_eq!(codes(result), only(Status::Warning, gone));
+    let forgetful = seen(&Context::new()).await;
+    assert_eq!(
+        (forgetful.status, &*forgetful.summary),
+        (Status::NotApplicable, "nobody follows this server")
+    );
+});
+
+/// What the catalogue has is told by the primary, once, and by a standby only where nobody asks its primary.
+#[tokio::test]
+async fn a_standby_does_not_repeat_its_primary() {
+    let Some(options) = or_skip(local_options(15).await) else { return };
+    let primary = Cluster::start(&Context::new(), &options).await.unwrap();
+    let url = primary.url("postgres");
+    let planted = "CREATE TABLE t (a int); CREATE INDEX t_a ON t (a); CREATE INDEX t_a2 ON t (a);
+                   CREATE TABLE one (a int PRIMARY KEY); CREATE TABLE many (a int REFERENCES one)";
+    own::execute(&url, planted).await;
+    let standby = Cluster::start_standby(&Context::new(), &primary, &options).await.unwrap();
+    let target = |cluster: &Cluster, name: &str| {
+        let url = Secret::from(cluster.url("postgres"));
+        PgTarget::connect_lazily(name, &url, PgConfig::default()).unwrap()
+    };
+    let seen = async |target: &PgTarget, probe: &str| {
+        let (probe, mut set) = (probe_named(probe), ProbeSet::new("test"));
+        target.add_to(&mut set, probe, Limits::defaults(probe.spec()));
+        set.run(&Context::new()).await.probes.remove(0)
+    };
+    let alone = target(&standby, "standby");
+    let beside = alone.with_others([target(&primary, "main")]);
+    for probe in ["pg.index_duplicate", "pg.index_invalid", "pg.index_missing_fk", "pg.primary_keys"] {
+        let result = seen(&beside, probe).await;
+        assert_eq!((result.status, result.findings.len()), (Status::NotApplicable, 0), "{result:#?}");
+        assert!(result.summary.ends_with("see main"), "{result:#?}");
+    }
+    let result = seen(&alone, "pg.index_duplicate").await;
+    assert_eq!(result.status, Status::Warning, "{result:#?}");
+    let remedy = result.findings[0].remedy.as_ref().unwrap();
+    let advice = Some("on its primary: DROP INDEX CONCURRENTLY public.t_a2;");
+    assert_eq!((remedy.statement.as_deref(), remedy.advice.as_deref()), (None, advice), "{result:#?}");
+    // Another cluster, and one that does not answer, are nobody's primary.
+    let dark = PgTarget::connect_lazily(
+        "dark",
+        &Secret::from("postgres://127.0.0.1:1/postgres".to_owned()),
+        PgConfig::default(),
+    );
+    let result = seen(&alone.with_others([dark.unwrap()]), "pg.primary_keys").await;
+    assert_eq!(result.status, Status::Warning, "{result:#?}");
+    standby.stop().await.unwrap();
+    primary.stop().await.unwrap();
+}
 
 on_each_postgres!(commits_hang_for_the_standbys_that_are_missing, async |db: TestDb| {
     let Some(_) = own::options_here(&db).await else { return };
@@ -188,6 +265,39 @@ on_each_postgres!(a_slot_that_lost_its_wal_is_lost, async |db: TestDb| {
         seen(&cluster, "pg.replication_slots").await,
         only(Status::Critical, "pg.replication_slot.lost")
     );
+});
+
+// On a disk that is all but full, a little is much.
+on_each_postgres!(what_a_slot_keeps_is_judged_by_what_is_free, async |db: TestDb| {
+    let Some(options) = own::options_here(&db).await else { return };
+    let cluster = own::cluster(&db, &options).await;
+    let url = cluster.url("postgres");
+    own::execute(&url, "SELECT pg_create_physical_replication_slot('s', true)").await;
+    for _ in 0..2 {
+        own::execute(&url, "CREATE TABLE t (); DROP TABLE t; SELECT pg_switch_wal()").await;
+    }
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let there = "SELECT sum(size)::int8 FROM pg_ls_waldir()";
+    let there: i64 = sqlx::query_scalar(there).fetch_one(&mut connection).await.unwrap();
+    let look = async |free: i64, role: Role| {
+        let config = PgConfig::default().with_wal_disk(u64::try_from(there + free).unwrap());
+        look_at(own::urls(&cluster, &db)(role), "pg.replication_slots", config).await
+    };
+    let retains = |result: &ProbeResult| {
+        let finding = result.findings.iter().find(|f| f.code == "pg.replication_slot.retains");
+        finding.map(|finding| finding.severity.status())
+    };
+    const MIB: i64 = 1 << 20;
+    // It keeps 32 MiB, of which the last segment was just begun.
+    for (free, expected) in
+        [(1024 * MIB, None), (20 * MIB, Some(Status::Warning)), (MIB, Some(Status::Critical))]
+    {
+        let result = look(free, Role::Monitor).await;
+        assert_eq!(retains(&result), expected, "{free}: {result:#?}");
+    }
+    let hidden = look(MIB, Role::Nobody).await;
+    let fix = hidden.unseen.first().and_then(|unseen| unseen.fix.clone()).unwrap_or_default();
+    assert!(fix.contains("GRANT pg_monitor"), "{hidden:#?}");
 });
 
 on_each_postgres!(a_worker_that_dies_again_and_again_does_not_run, async |db: TestDb| {

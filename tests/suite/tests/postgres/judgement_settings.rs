@@ -6,7 +6,7 @@ use ops_core::{Context, Limits, ProbeResult, ProbeSet, Secret, Status};
 use ops_pg::cluster::Cluster;
 use ops_pg::{PgConfig, PgTarget};
 use ops_testkit::{Authority, TestDb, eventually, local_options, on_postgres, or_skip};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool};
 
 use crate::judgement::{found, pairs};
 use crate::rows::settings::Reachable;
@@ -115,21 +115,48 @@ async fn a_certificate_that_ends_is_told_in_time() {
                 "postgres://postgres@{}/postgres?sslmode=disable",
                 reachable.cluster.address().unwrap()
             );
-            let result = look(&url, "pg.ssl").await;
-            let codes: Vec<_> = found(&result).into_iter().map(|(code, _)| (code, String::new())).collect();
-            assert_eq!((result.status, codes), expected, "{result:#?}");
-            assert!(
-                result.findings.iter().all(|finding| finding.message.contains(days.unwrap())),
-                "{result:#?}"
-            );
-            assert!(
-                result.measurements.iter().any(|measured| measured.name == "certificate_days"),
-                "{result:#?}"
-            );
+            // Over the Unix socket it is the one that others are shown.
+            for url in [url, reachable.cluster.url("postgres")] {
+                let result = look(&url, "pg.ssl").await;
+                let codes: Vec<_> =
+                    found(&result).into_iter().map(|(code, _)| (code, String::new())).collect();
+                assert_eq!((result.status, codes), expected, "{result:#?}");
+                assert!(
+                    result.findings.iter().all(|finding| finding.message.contains(days.unwrap())),
+                    "{result:#?}"
+                );
+                assert!(
+                    result.measurements.iter().any(|measured| measured.name == "certificate_days"),
+                    "{result:#?}"
+                );
+            }
             reachable.cluster.stop().await.unwrap();
         }
     })
     .await;
+}
+
+// The wheel of PostgreSQL 18 has no OpenSSL.
+#[tokio::test]
+async fn a_certificate_that_is_not_seen_is_not_in_order() {
+    let Some(options) = or_skip(local_options(15).await) else { return };
+    let authority = Authority::new();
+    let options = options.with_tls(authority.expired.certificate.as_str(), authority.expired.key.clone());
+    let here =
+        Cluster::start(&Context::new(), &options.clone().with_setting("listen_addresses", "")).await.unwrap();
+    let url = here.url("postgres");
+    // Over the Unix socket there is no TLS: nobody is shown it.
+    let result = look(&url, "pg.ssl").await;
+    assert_eq!((result.status, found(&result)), (Status::Ok, vec![]), "{result:#?}");
+    let pool = PgPool::connect(&url).await.unwrap();
+    let (probe, mut set) = (probe_named("pg.ssl"), ProbeSet::new("test"));
+    let target = PgTarget::from_pool("main", pool.clone(), PgConfig::default());
+    target.add_to(&mut set, probe, Limits::defaults(probe.spec()));
+    let result = set.run(&Context::new()).await.probes.remove(0);
+    assert_eq!(result.status, Status::Unknown, "{result:#?}");
+    assert!(result.unseen[0].fix.as_ref().is_some_and(|fix| fix.contains("--only pg.ssl")), "{result:#?}");
+    pool.close().await;
+    here.stop().await.unwrap();
 }
 
 /// Statements of a hundred shapes and more, where there is room for a hundred.

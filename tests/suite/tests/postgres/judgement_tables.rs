@@ -135,6 +135,42 @@ on_each_postgres!(dead_rows_after_a_reset_are_a_share_of_what_the_table_holds, a
     assert_eq!(result.status, Status::Ok, "{result:#?}");
 });
 
+/// A purge is a warning until autovacuum has come round, and what was just vacuumed is in good hands.
+#[tokio::test]
+async fn what_was_just_vacuumed_is_not_judged() {
+    let Some(options) = or_skip(local_options(15).await) else { return };
+    let cluster = Cluster::start(&Context::new(), &options).await.unwrap();
+    let url = cluster.url("postgres");
+    let (mut admin, mut reader) =
+        (PgConnection::connect(&url).await.unwrap(), PgConnection::connect(&url).await.unwrap());
+    let purge = "CREATE TABLE t (id int) WITH (autovacuum_enabled = off); INSERT INTO t SELECT generate_series(1, 20000)";
+    admin.execute(purge).await.unwrap();
+    reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM t").await.unwrap();
+    admin.execute("DELETE FROM t WHERE id > 100").await.unwrap();
+    let status = async || {
+        let probe = probe_named("pg.dead_tuples");
+        let target =
+            PgTarget::connect_lazily("main", &Secret::from(url.clone()), PgConfig::default()).unwrap();
+        let report = target.bind(probe, Limits::defaults(probe.spec())).probe(&Context::new()).await.unwrap();
+        report.status()
+    };
+    let becomes = async |expected: Status| {
+        eventually("the rows are counted", Duration::from_secs(20), async || {
+            (status().await == expected).then_some(())
+        })
+        .await;
+    };
+    becomes(Status::Warning).await;
+    // The reader still sees them all: VACUUM leaves them, and counts them as dead.
+    admin.execute("VACUUM t").await.unwrap();
+    becomes(Status::Ok).await;
+    admin.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'").await.unwrap();
+    admin.execute("SELECT pg_reload_conf()").await.unwrap();
+    becomes(Status::Warning).await;
+    drop((admin, reader));
+    cluster.stop().await.unwrap();
+}
+
 on_each_postgres!(an_emptied_default_partition_is_no_finding, async |db: TestDb| {
     db.execute(
         "CREATE TABLE emptied (id int) PARTITION BY RANGE (id); CREATE TABLE emptied_d PARTITION OF emptied DEFAULT;

@@ -45,6 +45,21 @@ on_each_postgres!(what_cannot_be_told_is_unknown, async |db: TestDb| {
     }
 });
 
+// A scraper keeps one value of a series, and which one would be chance.
+on_each_postgres!(two_rows_with_the_same_labels_are_a_mistake, async |db: TestDb| {
+    for (sql, named) in [
+        ("SELECT 'x' AS k, value FROM generate_series(1, 2) value", "k=x"),
+        ("SELECT value FROM generate_series(1, 2) value", "without labels"),
+        ("SELECT * FROM (VALUES (NULL, 1), ('', 2)) v (k, value)", "k="),
+    ] {
+        let error = metric(&db, sql).probe(&Context::new()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{sql}: {error}");
+        assert!(error.report().contains(named), "{sql}: {}", error.report());
+    }
+    let result = look(&db, "SELECT k, 1 AS value FROM generate_series(1, 2) k").await;
+    assert_eq!(result.status, Status::Ok, "{result:#?}");
+});
+
 on_each_postgres!(a_metric_cannot_write, async |db: TestDb| {
     db.execute("CREATE TABLE t (a int)").await;
     for sql in [

@@ -1,11 +1,16 @@
 //! Behind PgBouncer every probe says what it says without, or why it cannot.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
-use ops_core::{Context, ProbeResult, ProbeSet, Secret, Status};
+use ops_core::{Context, Limits, ProbeResult, ProbeSet, ProbeSetOptions, Secret, Status};
 use ops_pg::{PgConfig, PgTarget};
-use ops_testkit::{PgBouncer, Role, TestDb, on_each_postgres, or_skip};
+use ops_testkit::{Behaviour, PgBouncer, Proxy, Role, TestDb, on_each_postgres, or_skip};
+use sqlx::postgres::PgConnectOptions;
+
+use crate::rows::probe_named;
 
 async fn check(url: String) -> BTreeMap<String, ProbeResult> {
     let target = PgTarget::connect_lazily("main", &Secret::from(url), PgConfig::default()).unwrap();
@@ -38,6 +43,33 @@ on_each_postgres!(transactions_of_a_pooler_are_enough, async |db: TestDb| {
             }
         }
     }
+});
+
+// To an application, one that does not answer is one that is not there.
+on_each_postgres!(a_pooler_that_does_not_answer_is_down, async |db: TestDb| {
+    let Some(pooler) = or_skip(PgBouncer::before(&db, &["pool_mode = transaction"]).await) else { return };
+    let console = PgConnectOptions::from_str(&pooler.console()).unwrap();
+    let address = (console.get_host().parse::<IpAddr>().unwrap(), console.get_port()).into();
+    let proxy = Proxy::to(address).await.unwrap();
+    let asked = async |user: &str| {
+        let target = PgTarget::connect_lazily("main", &Secret::from(db.url()), PgConfig::default()).unwrap();
+        let console = format!("postgres://{user}@{}/pgbouncer", proxy.address());
+        let target = target.with_pgbouncer(&Secret::from(console)).unwrap();
+        let options = ProbeSetOptions::default().with_probe_deadline(Duration::from_secs(1));
+        let (probe, mut set) = (probe_named("pg.pgbouncer"), ProbeSet::new("test").with_options(options));
+        target.add_to(&mut set, probe, Limits::defaults(probe.spec()));
+        let mut report = set.run(&Context::new()).await;
+        report.probes.remove(0)
+    };
+    let user = console.get_username();
+    let result = asked(user).await;
+    assert_eq!(result.status, Status::Ok, "{result:#?}");
+    let refused = asked("stranger").await;
+    assert_eq!(refused.status, Status::Unknown, "{refused:#?}");
+    proxy.set(Behaviour::Stall).await;
+    let result = asked(user).await;
+    assert_eq!(result.status, Status::Critical, "{result:#?}");
+    assert_eq!(result.findings[0].code, "pg.pgbouncer.down", "{result:#?}");
 });
 
 // LISTEN on a connection that the pooler lends to the next client would stay there.

@@ -1,6 +1,7 @@
 //! `pg.index_unused`: indexes that no query has used.
 
 mod elsewhere;
+mod sighted;
 
 use async_trait::async_trait;
 use ops_core::{
@@ -10,7 +11,7 @@ use ops_core::{
 use serde_json::json;
 
 use self::elsewhere::Elsewhere;
-use super::words::counted;
+use super::words::{ago, counted};
 use crate::probe::{PgProbe, Scope};
 use crate::row::Row;
 use crate::target::PgTarget;
@@ -64,8 +65,10 @@ static SPEC: ProbeSpec = ProbeSpec {
                    counts too. A standby counts its own scans: those that are configured beside this server are asked, \
                    and what one of them uses is used. While there are others, attached or with a slot, this server's \
                    figures are half the truth and do not alarm; one that is configured and cannot be asked makes the \
-                   answer unknown where it would alarm. When an index was made is not \
-                   in the catalogue, except where track_commit_timestamp is on.",
+                   answer unknown where it would alarm. When an index was made is not in the catalogue, except where \
+                   track_commit_timestamp is on, and the counters are often older, as after a restore: what counts is \
+                   the time since ops first saw it unused, which `ops check` with an ops.toml remembers. Without \
+                   that, its age is unknown, and it does not alarm.",
         queries: &[
             ("how long scans have been counted", WINDOW),
             ("indexes and their scans", SQL),
@@ -82,7 +85,7 @@ static SPEC: ProbeSpec = ProbeSpec {
     thresholds: &[
         ThresholdSpec {
             name: "unused_for",
-            meaning: "seconds that an index was counted, and not used",
+            meaning: "seconds that an index was there and counted, and not used",
             unit: Unit::Seconds,
             direction: Direction::Above,
             warning: Some(2_592_000.0),
@@ -141,6 +144,7 @@ impl PgProbe for IndexUnused {
         let mut indexes = rows.map(|row| Index::read(&row)).collect::<Result<Vec<_>>>()?;
         if !seen.standby && indexes.iter().any(|index| index.is_unused(limits)) {
             seen.add(Elsewhere::look(cx, pg).await, &mut indexes);
+            sighted::since(cx, pg, indexes.iter_mut().filter(|index| index.is_unused(limits))).await?;
         }
         Ok(report(&indexes, &seen, limits))
     }
@@ -230,6 +234,8 @@ struct Index {
     last_scan_ago: Option<f64>,
     /// Seconds since it was made, where commit timestamps tell.
     age: Option<f64>,
+    /// Seconds since it was first seen unused; nothing of one that is seen for the first time.
+    known_for: f64,
     /// A foreign key whose first column it starts with.
     serves: Option<String>,
 }
@@ -244,6 +250,7 @@ impl Index {
             scans: row.get("scans")?,
             last_scan_ago: row.get("last_scan_ago")?,
             age: row.get("age")?,
+            known_for: 0.0,
             serves: row.get("serves")?,
         })
     }
@@ -253,9 +260,23 @@ impl Index {
         self.scans == 0.0 && self.bytes as f64 >= limits.get("size").warning.unwrap_or(0.0)
     }
 
-    /// How long it was counted, in seconds.
+    /// How long it was there and counted, in seconds.
     fn unused_for(&self, seen: &Seen) -> f64 {
-        seen.seconds.min(self.age.unwrap_or(f64::INFINITY))
+        seen.seconds.min(self.at_least())
+    }
+
+    /// How old it is at least, in seconds.
+    fn at_least(&self) -> f64 {
+        self.age.unwrap_or(0.0).max(self.known_for)
+    }
+
+    /// Why the counters alone would say too much: they are older than what is known of the index.
+    fn may_be_new(&self, seen: &Seen) -> Option<String> {
+        (self.at_least() < seen.seconds).then(|| match (self.age, self.known_for) {
+            (Some(age), _) => format!("it was made {}", ago(Some(age))),
+            (None, 0.0) => "how old it is, nobody knows: it is seen for the first time".to_owned(),
+            (None, known) => format!("how old it is, nobody knows: it was first seen {}", ago(Some(known))),
+        })
     }
 
     /// Whether it is worth an alarm, were there nobody else to use it.
@@ -273,17 +294,17 @@ impl Index {
 
     fn finding(&self, seen: &Seen, limits: &Limits) -> Finding {
         let Self { name, table, .. } = self;
-        let unused_for = self.unused_for(seen);
+        let judged = Severity::of(limits.get("unused_for").judge(self.unused_for(seen)));
         let but = match &self.serves {
             Some(constraint) => Some(format!("deletes of what foreign key {constraint} references need it")),
             None => seen.elsewhere(),
         };
-        let judged = Severity::of(limits.get("unused_for").judge(unused_for));
         let severity = judged.filter(|_| but.is_none()).unwrap_or(Severity::Info);
+        let but = but.or_else(|| self.may_be_new(seen));
         let mut message = format!(
             "{name} ({}) on {table} was not used in the {} that scans were counted{}",
             Unit::Bytes.format(self.bytes as f64),
-            Unit::Seconds.format(unused_for),
+            Unit::Seconds.format(seen.seconds),
             match seen.asked.as_slice() {
                 [] => String::new(),
                 asked => format!(", also on {}", asked.join(", ")),
@@ -294,14 +315,13 @@ impl Index {
         }
         let finding = Finding::new(severity, "pg.index.unused", message).object(name).evidence(json!({
             "index": name, "table": table, "bytes": self.bytes, "scans": self.scans, "usage": self.usage(limits),
-            "counted_seconds": unused_for, "seconds_since_last_scan": self.last_scan_ago,
-            "foreign_key": self.serves, "counted_also_on": seen.asked,
+            "counted_seconds": seen.seconds, "known_seconds": self.at_least(),
+            "seconds_since_last_scan": self.last_scan_ago, "foreign_key": self.serves, "counted_also_on": seen.asked,
         }));
         match severity {
             Severity::Info => finding,
             _ => finding.remedy(
-                Remedy::statement(format!("DROP INDEX CONCURRENTLY {name};"))
-                    .because("if it was there all the time; keep its definition"),
+                Remedy::statement(format!("DROP INDEX CONCURRENTLY {name};")).because("keep its definition"),
             ),
         }
     }
@@ -311,7 +331,7 @@ impl Index {
 mod tests {
     use super::*;
 
-    fn severity(seen: (f64, i64, bool), age: Option<f64>, serves: Option<&str>) -> Severity {
+    fn severity(seen: (f64, i64, bool), known: (Option<f64>, f64), serves: Option<&str>) -> Severity {
         let index = Index {
             oid: 1,
             name: "public.i".into(),
@@ -319,7 +339,8 @@ mod tests {
             bytes: 1 << 30,
             scans: 0.0,
             last_scan_ago: None,
-            age,
+            age: known.0,
+            known_for: known.1,
             serves: serves.map(str::to_owned),
         };
         let seen = Seen { seconds: seen.0, standbys: seen.1, standby: seen.2, ..Seen::default() };
@@ -329,16 +350,19 @@ mod tests {
     #[test]
     fn it_alarms_only_where_the_counters_could_have_known() {
         const DAY: f64 = 86_400.0;
-        for (seen, age, serves, expected) in [
-            ((29.0 * DAY, 0, false), None, None, Severity::Info),
-            ((31.0 * DAY, 0, false), None, None, Severity::Warning),
-            ((31.0 * DAY, 1, false), None, None, Severity::Info),
-            ((31.0 * DAY, 0, true), None, None, Severity::Info),
-            ((31.0 * DAY, 0, false), Some(DAY), None, Severity::Info),
-            ((31.0 * DAY, 0, false), Some(40.0 * DAY), None, Severity::Warning),
-            ((31.0 * DAY, 0, false), None, Some("t_fk"), Severity::Info),
+        let long = (None, 40.0 * DAY);
+        for (seen, known, serves, expected) in [
+            ((29.0 * DAY, 0, false), long, None, Severity::Info),
+            ((31.0 * DAY, 0, false), long, None, Severity::Warning),
+            ((31.0 * DAY, 1, false), long, None, Severity::Info),
+            ((31.0 * DAY, 0, true), long, None, Severity::Info),
+            ((31.0 * DAY, 0, false), (None, 0.0), None, Severity::Info),
+            ((31.0 * DAY, 0, false), (None, 29.0 * DAY), None, Severity::Info),
+            ((31.0 * DAY, 0, false), (Some(DAY), 0.0), None, Severity::Info),
+            ((31.0 * DAY, 0, false), (Some(40.0 * DAY), 0.0), None, Severity::Warning),
+            ((31.0 * DAY, 0, false), long, Some("t_fk"), Severity::Info),
         ] {
-            assert_eq!(severity(seen, age, serves), expected, "{seen:?} {age:?} {serves:?}");
+            assert_eq!(severity(seen, known, serves), expected, "{seen:?} {known:?} {serves:?}");
         }
     }
 }

@@ -7,9 +7,11 @@ use crate::row::Row;
 use crate::target::PgTarget;
 
 /// Serves PostgreSQL 14 and later, on primaries and on standbys that have standbys. Base backups come over a
-/// walsender too, and follow nothing. pg_receivewal confirms what it has written, and replays nothing.
+/// walsender too, and follow nothing. pg_receivewal confirms what it has written, and replays nothing. Who has no name
+/// cannot be known again, and what copies a subscription's table goes when it is done.
 pub(super) const SQL: &str = "
 SELECT coalesce(nullif(r.application_name, ''), 'pid ' || r.pid) AS follower, host(r.client_addr) AS address,
+       r.application_name <> '' AND r.application_name !~ '^pg_[0-9]+_sync_[0-9]+_[0-9]+$' AS stays,
        r.state, r.sync_state,
        (CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
              ELSE pg_current_wal_lsn() END
@@ -20,7 +22,9 @@ SELECT coalesce(nullif(r.application_name, ''), 'pid ' || r.pid) AS follower, ho
  ORDER BY behind DESC NULLS FIRST, follower";
 
 pub(super) struct Follower {
-    name: String,
+    pub(super) name: String,
+    /// Whether it can be missed once it is gone.
+    pub(super) stays: bool,
     address: Option<String>,
     state: String,
     sync_state: Option<String>,
@@ -37,6 +41,7 @@ impl Follower {
     fn read(row: &Row) -> Result<Self> {
         Ok(Self {
             name: row.get("follower")?,
+            stays: row.get("stays")?,
             address: row.get("address")?,
             state: row.get("state")?,
             sync_state: row.get("sync_state")?,
@@ -94,6 +99,7 @@ mod tests {
         ] {
             let follower = Follower {
                 name: "s".into(),
+                stays: true,
                 address: None,
                 state: "streaming".into(),
                 sync_state: None,

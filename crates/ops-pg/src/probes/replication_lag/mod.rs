@@ -1,6 +1,7 @@
 //! `pg.replication_lag`: how far those who follow are behind, seen from either side.
 
 mod downstream;
+mod gone;
 mod upstream;
 
 use async_trait::async_trait;
@@ -8,6 +9,7 @@ use ops_core::{
     Context, Direction, Explanation, Limits, ProbeReport, ProbeSpec, Requirement, Result, ThresholdSpec, Unit,
 };
 
+use self::downstream::Follower;
 use crate::probe::{PgProbe, Scope};
 use crate::target::PgTarget;
 
@@ -25,15 +27,22 @@ static SPEC: ProbeSpec = ProbeSpec {
                    replay is paused, what is received and not replayed, and how old the last replayed commit is, as \
                    long as there is something to replay for half a second, less recovery_min_apply_delay (of one \
                    that restores from an archive alone, nobody knows how much there is: unknown); and queries that were \
-                   cancelled for replay within the window. On the primary a delayed standby's delay counts as lag.",
+                   cancelled for replay within the window. On the primary a delayed standby's delay counts as lag. Who \
+                   followed within the last 7 days, under the same name and on the same timeline, is remembered as \
+                   rates are: one that is gone is told.",
         queries: &[
             ("who follows this server", downstream::SQL),
+            ("on which timeline this server writes", gone::TIMELINE),
             ("on a standby: receiver and replay", upstream::SQL),
             ("on a standby that looks late: whether it has replayed that by now", upstream::CAUGHT_UP),
             ("on a standby: cancelled queries", upstream::CONFLICTS),
         ],
         codes: &[
             ("pg.replication.lag", "a standby or subscriber is behind"),
+            (
+                "pg.replication.follower_gone",
+                "a standby or subscriber that followed does not any more (info until it had time for a restart)",
+            ),
             ("pg.replication.behind", "this standby has received much more than it has replayed"),
             ("pg.replication.no_receiver", "this standby receives nothing"),
             ("pg.replication.silent", "the WAL receiver has heard nothing for long"),
@@ -77,6 +86,15 @@ static SPEC: ProbeSpec = ProbeSpec {
             source: "wal_receiver_timeout's default is 60 s; critical is this project's choice, five times that",
         },
         ThresholdSpec {
+            name: "gone",
+            meaning: "time since one who followed was last seen",
+            unit: Unit::Seconds,
+            direction: Direction::Above,
+            warning: Some(300.0),
+            critical: None,
+            source: "as pg.replication_slots' inactive, this project's choice: longer than a standby's restart",
+        },
+        ThresholdSpec {
             name: "conflicts",
             meaning: "queries cancelled for replay, per hour",
             unit: Unit::PerHour,
@@ -105,20 +123,29 @@ impl PgProbe for ReplicationLag {
     async fn probe(&self, cx: &Context, pg: &PgTarget, limits: &Limits) -> Result<ProbeReport> {
         let standby = pg.capabilities(cx).await?.in_recovery;
         let followers = downstream::look(cx, pg).await?;
-        if standby {
-            let report = upstream::judge(cx, pg, limits).await?;
-            return Ok(followers.iter().fold(report, |report, follower| follower.judge(report, limits)));
-        }
-        if followers.is_empty() {
-            return Ok(ProbeReport::not_applicable("nothing replicates from this server now"));
-        }
-        let furthest = followers.iter().filter_map(|follower| follower.behind).fold(0.0, f64::max);
-        let count = match followers.len() {
-            1 => "1 follows".to_owned(),
-            n => format!("{n} follow"),
+        let gone = gone::look(cx, pg, &followers).await;
+        let report = if standby {
+            upstream::judge(cx, pg, limits).await?
+        } else if followers.is_empty() && matches!(&gone, Ok(gone) if gone.is_empty()) {
+            return Ok(ProbeReport::not_applicable("nobody follows this server"));
+        } else {
+            ProbeReport::new(summary(&followers))
         };
-        let report =
-            ProbeReport::new(format!("{count}, the furthest {} behind", Unit::Bytes.format(furthest)));
-        Ok(followers.iter().fold(report, |report, follower| follower.judge(report, limits)))
+        let report = followers.iter().fold(report, |report, follower| follower.judge(report, limits));
+        Ok(match gone {
+            Ok(gone) => report.findings(gone.iter().map(|gone| gone.finding(limits))),
+            Err(error) => report
+                .unseen(format!("who followed before: {}", error.report()), error.fix().map(str::to_owned)),
+        })
     }
+}
+
+fn summary(followers: &[Follower]) -> String {
+    let furthest = followers.iter().filter_map(|follower| follower.behind).fold(0.0, f64::max);
+    let count = match followers.len() {
+        0 => return "nobody follows this server any more".to_owned(),
+        1 => "1 follows".to_owned(),
+        n => format!("{n} follow"),
+    };
+    format!("{count}, the furthest {} behind", Unit::Bytes.format(furthest))
 }

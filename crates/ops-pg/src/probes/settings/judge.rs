@@ -109,7 +109,8 @@ pub(super) fn judge(
     managed: Option<&Managed>,
     limits: &Limits,
 ) -> ProbeReport {
-    let wrong = RULES.iter().filter_map(|rule| rule.finding(settings));
+    let applies = |rule: &&Rule| !managed.is_some_and(|managed| managed.makes_harmless(rule.name));
+    let wrong = RULES.iter().filter(applies).filter_map(|rule| rule.finding(settings));
     let pending = settings.0.values().filter(|setting| setting.pending_restart);
     let pending = pending.map(|setting| waits(setting, managed));
     let mut findings: Vec<Finding> = wrong.chain(pending).collect();
@@ -196,6 +197,7 @@ impl FileError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::Provider;
     use ops_core::Status;
 
     fn settings(given: &[(&str, &str, &str)]) -> Settings {
@@ -267,5 +269,16 @@ mod tests {
         ]);
         let report = judge(&unsafe_ones, None, None, &Limits::defaults(&super::super::SPEC));
         assert_eq!((report.status(), report.found().len()), (Status::Critical, 3));
+    }
+
+    #[test]
+    fn what_a_provider_makes_durable_elsewhere_is_no_risk_there() {
+        let compute =
+            [("fsync", "off", ""), ("full_page_writes", "off", ""), ("zero_damaged_pages", "on", "")];
+        for (provider, expected) in [(Provider::Neon, 1), (Provider::Rds, 3), (Provider::Own, 3)] {
+            let limits = Limits::defaults(&super::super::SPEC);
+            let report = judge(&settings(&compute), None, provider.managed(), &limits);
+            assert_eq!((report.status(), report.found().len()), (Status::Critical, expected), "{provider:?}");
+        }
     }
 }

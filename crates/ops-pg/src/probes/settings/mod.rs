@@ -40,8 +40,9 @@ static SPEC: ProbeSpec = ProbeSpec {
         measures: "The settings in force in the database probed: those that risk data or switch off maintenance; \
                    those changed in a file and waiting for a restart; entries of files that have an error; how \
                    checkpoints are spread; and, where `memory_gib` says how much memory the server's machine has, \
-                   whether shared_buffers and work_mem fit. Without that nothing is assumed about it. On a managed service the \
-                   files are the provider's, and are not looked at.",
+                   whether shared_buffers and work_mem fit. Without that nothing is assumed about it. On a managed \
+                   service the files are the provider's, and are not looked at; nor is a setting that risks nothing \
+                   there: on Neon, whose storage is durable by itself, fsync and full_page_writes.",
         queries: &[("settings", SETTINGS), ("entries of files that have an error", FILES)],
         codes: &[
             ("pg.settings.unsafe", "a setting risks data, or hides that it is damaged"),

@@ -222,11 +222,11 @@ fn secrets_are_three_things() {
              critical = 2 }, { name = \"b\", regex = \"b\", critical = 0 }] }]\n\
              heartbeats = { directory = \"/x\", jobs = { backup = { every = \"0s\" } } }\n",
             "ops.toml:4:33: `logs[0].window` in [host.db]: must be more than nothing\n\
-             ops.toml:4:85: `logs[0].patterns[0].warning` in [host.db]: the warning, 9, lies beyond critical, 2: warning \
+             ops.toml:4:88: `logs[0].patterns[0].warning` in [host.db]: the warning, 9, lies beyond critical, 2: warning \
              must not be above critical\n\
-             ops.toml:4:139: `logs[0].patterns[1].critical` in [host.db]: a log always has that many lines: from one on, a \
+             ops.toml:4:145: `logs[0].patterns[1].critical` in [host.db]: a log always has that many lines: from one on, a \
              pattern is told of; critical = 1\n\
-             ops.toml:5:61: `heartbeats.jobs.backup.every` in [host.db]: must be more than nothing",
+             ops.toml:5:62: `heartbeats.jobs.backup.every` in [host.db]: must be more than nothing",
         ),
         (
             "[http.api]\nurl = \"https://api\"\nheaders = { \"a b\" = \"c\" }\n",

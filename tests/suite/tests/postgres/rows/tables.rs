@@ -18,7 +18,7 @@ pub(crate) fn rows() -> Vec<Row> {
         .about(|_| "public.t_a2".into()),
         Row::of("pg.vacuum_backlog", Status::Warning, "pg.vacuum.overdue", |db| Box::pin(overdue_table(db)))
             .about(|_| "public.overdue".into()),
-        Row::of("pg.dead_tuples", Status::Critical, "pg.table.dead_rows", |db| {
+        Row::of("pg.dead_tuples", Status::Warning, "pg.table.dead_rows", |db| {
             run(
                 db,
                 "CREATE TABLE queue (id int) WITH (autovacuum_enabled = off);
