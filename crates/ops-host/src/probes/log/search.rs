@@ -105,7 +105,9 @@ impl<'a> Search<'a> {
                 self.newest = Some((stamp.is_certain, stamp.at, tail.modified()));
             }
             if stamp.at >= self.bounds.since {
-                self.tally.merge(undated);
+                if undated.lines > 0 {
+                    self.tally.merge(undated);
+                }
                 self.tally.add(self.patterns, line);
                 self.oldest = Some(self.oldest.map_or(stamp.at, |oldest| oldest.min(stamp.at)));
             }

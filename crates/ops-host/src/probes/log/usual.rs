@@ -1,5 +1,8 @@
 //! What a PostgreSQL server says when it is damaged.
 
+use ops_core::Result;
+
+use super::tally::Patterns;
 use crate::config::PatternConfig;
 
 /// Where a record begins in a file, which dates it: as the server writes it, or as syslog does, with the first of a
@@ -23,7 +26,7 @@ const CSV: &str = concat!(
 const JSON: &str = r#"^\{"timestamp":.*"#;
 
 /// What is counted in a PostgreSQL server's log, in each of its three formats.
-pub(super) fn patterns(in_journal: bool) -> Vec<PatternConfig> {
+pub(super) fn patterns(in_journal: bool) -> Result<Patterns> {
     let own = match in_journal {
         true => format!("(?:^|{IN_JOURNAL}{PREFIX})"),
         false => format!("{IN_FILE}{PREFIX}"),
@@ -31,24 +34,24 @@ pub(super) fn patterns(in_journal: bool) -> Vec<PatternConfig> {
     let severity = format!(r#"{own}PANIC:  |{CSV}PANIC,|{JSON}"error_severity":"PANIC""#);
     let state =
         |code: &str| format!(r#"{own}{code}(?-u:\b)|{CSV}[^,"]*,{code},|{JSON}"state_code":"{code}""#);
-    [
+    let patterns = [
         ("PANIC", severity),
         ("data corrupted (XX001)", state("XX001")),
         ("index corrupted (XX002)", state("XX002")),
     ]
-    .map(|(name, regex)| PatternConfig { critical: Some(1.0), ..PatternConfig::new(name, regex) })
-    .into()
+    .map(|(name, regex)| PatternConfig { critical: Some(1.0), ..PatternConfig::new(name, regex) });
+    Ok(Patterns::compile(&patterns)?.with_words(["PANIC", "XX001", "XX002"]))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tally::{Patterns, Tally};
+    use super::super::tally::Tally;
     use super::*;
     use std::sync::LazyLock;
 
     fn counts(in_journal: bool, line: &str) -> [u64; 3] {
         static BOTH: LazyLock<[Patterns; 2]> =
-            LazyLock::new(|| [false, true].map(|journal| Patterns::compile(&patterns(journal)).unwrap()));
+            LazyLock::new(|| [false, true].map(|journal| patterns(journal).unwrap()));
         let mut tally = Tally::default();
         tally.add(&BOTH[usize::from(in_journal)], line);
         [tally.count(0), tally.count(1), tally.count(2)]
