@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::Utc;
 use ops_core::quantity::DurationText;
 use ops_core::{Bounds, Limits, Status, testing};
-use ops_host::{HeartbeatConfig, HostConfig, HostTarget, LogConfig, Machine, ProcessConfig, host_registry};
+use ops_host::{HeartbeatConfig, HostConfig, LogConfig, Machine, ProcessConfig, host_registry};
 
 use crate::explains;
 use crate::machine::{Fake, append, context, later, line_at, look, look_at, probe_named};

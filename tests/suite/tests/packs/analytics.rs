@@ -82,12 +82,8 @@ fn faults() -> Vec<Fault> {
         Fault::warning(
             "dead-rows",
             [Sql("UPDATE tasks SET title = title || '!' WHERE id % 2 = 0")],
-            // One cause, and three things to see of it.
-            &[
-                ("pg.dead_tuples", "pg.table.dead_rows"),
-                ("pg.stale_statistics", "pg.statistics.stale"),
-                ("pg.vacuum_backlog", "pg.vacuum.overdue"),
-            ],
+            // One cause, and two things to see of it.
+            &[("pg.dead_tuples", "pg.table.dead_rows"), ("pg.vacuum_backlog", "pg.vacuum.overdue")],
         ),
         Fault::critical("sessions-used-up", [Sessions(52)], &[("pg.connections", "pg.connections.high")]),
         Fault::critical(

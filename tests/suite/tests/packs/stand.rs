@@ -189,6 +189,8 @@ impl<'p> Stand<'p> {
     async fn check(&self, injected: &[Injected]) -> HealthReport {
         let database = format!("{}_copy", self.template);
         self.administer(&format!("CREATE DATABASE {database} TEMPLATE {}", self.template)).await;
+        // A copy has the rows, and none of the counters.
+        execute(&self.cluster.url(&database), "ANALYZE").await;
         let files = tempfile::tempdir().unwrap();
         self.calm(files.path()).await;
         let mut held = Vec::new();
