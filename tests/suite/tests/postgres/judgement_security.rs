@@ -208,7 +208,8 @@ on_each_postgres!(many_tables_and_long_functions_are_seen_in_time, async |db: Te
     db.execute(
         "DO $do$ DECLARE body text; BEGIN
            FOR i IN 1..1000 LOOP
-             EXECUTE format('CREATE TABLE held_%s (id int); ALTER TABLE held_%1$s ENABLE ROW LEVEL SECURITY', i);
+             EXECUTE format('CREATE TABLE held_%s (id int); ALTER TABLE held_%1$s ENABLE ROW LEVEL SECURITY;
+                             CREATE POLICY own ON held_%1$s USING (id = 1)', i);
            END LOOP;
            body := repeat(E'  -- a line of words that name no table of this schema, as long as lines are\n', 40);
            FOR i IN 1..200 LOOP
@@ -216,6 +217,7 @@ on_each_postgres!(many_tables_and_long_functions_are_seen_in_time, async |db: Te
                                AS %L', i, body || 'SELECT count(*) FROM held_' || i);
            END LOOP;
            CREATE TABLE \"Odd Name\" (id int); ALTER TABLE \"Odd Name\" ENABLE ROW LEVEL SECURITY;
+           CREATE POLICY own ON \"Odd Name\" USING (id = 1);
            CREATE FUNCTION odd() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = public
              AS 'SELECT count(*) FROM \"Odd Name\"';
          END $do$",
@@ -223,8 +225,9 @@ on_each_postgres!(many_tables_and_long_functions_are_seen_in_time, async |db: Te
     .await;
     let result = look(&db, "pg.rls", PgConfig::default()).await;
     assert!(result.unseen.is_empty(), "{:#?}", result.unseen);
-    let functions = result.findings.iter().filter(|f| f.code == "pg.rls.function").count();
-    assert_eq!(functions, 201);
+    // As many as a document holds, the worst first; the rest is counted.
+    assert_eq!(result.findings.iter().filter(|f| f.code == "pg.rls.function").count(), 100, "{result:#?}");
+    assert!(result.findings_left_out >= 101, "{}", result.findings_left_out);
 });
 
 on_each_postgres!(what_was_found_stays_found_when_views_cannot_be_read, async |db: TestDb| {
