@@ -27,7 +27,8 @@ use crate::host::{HostProbe, HostTarget};
 pub(crate) use self::files::is_glob;
 pub(crate) use self::tally::compile;
 
-/// Read of one log in one run: some 500,000 lines, for which a release build takes a quarter of a second of one processor.
+/// Read of one log in one run: some 500,000 lines, for which a release build takes a quarter of a second of one
+/// processor.
 const BUDGET: u64 = 64 * 1024 * 1024;
 const LONG: &str = "it is longer than what is read of it";
 const LATE: &str = "there was no time to read more of it";
